@@ -1,0 +1,1 @@
+//! Compiles Cap'n Proto contracts to typed selfsame clients, servers and events.

@@ -1,0 +1,285 @@
+//! Errors: whose fault, did it execute, which call.
+//!
+//! [`Error`] is what a caller gets, [`Fault`] what a handler returns, [`SetupError`] what `bind` and `connect` return.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use crate::protocol::Refusal;
+
+use crate::codegen::Raised;
+use crate::message::Message;
+use crate::nonce::Nonce;
+
+/// Did the call execute?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// No, and it never will.
+    No,
+    /// Yes, once.
+    Yes,
+    /// That cannot be known from here. Ask again under the same nonce, or look at the state that the call should have changed.
+    Unknown,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The contract's typed no. See [`Error::fault`].
+    Declined,
+    /// The handler failed or panicked, and will not be run again for this nonce.
+    Failed,
+    /// The library refused the call.
+    Refused(Refusal),
+    /// The time was up.
+    Deadline,
+    /// This program used the library wrongly; nothing was sent.
+    Misuse,
+}
+
+/// Why a call has no reply. Cheap to clone.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+pub(crate) struct Inner {
+    pub kind: Kind,
+    pub outcome: Outcome,
+    pub method: &'static str,
+    pub nonce: Option<Nonce>,
+    pub attempts: u32,
+    pub retry_after: Option<Duration>,
+    pub message: String,
+    /// The type id and body of a typed fault.
+    pub fault: Option<(u64, Bytes)>,
+}
+
+impl Error {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Error(Box::new(inner))
+    }
+
+    /// This program's own mistake, found before anything was sent.
+    pub(crate) fn misuse(method: &'static str, message: impl Into<String>) -> Self {
+        Error::new(Inner {
+            kind: Kind::Misuse,
+            outcome: Outcome::No,
+            method,
+            nonce: None,
+            attempts: 0,
+            retry_after: None,
+            message: message.into(),
+            fault: None,
+        })
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Whether the call executed.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// The method, as `Interface.method` in the contract's spelling.
+    pub fn method(&self) -> &'static str {
+        self.0.method
+    }
+
+    /// The call's identity, if it got as far as having one.
+    pub fn nonce(&self) -> Option<Nonce> {
+        self.0.nonce
+    }
+
+    /// How often the call was sent.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// When the server asked not to be called again earlier.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The contract's typed no, if the error is one and of type `F`.
+    pub fn fault<F: Raised>(&self) -> Option<Message<F>> {
+        let (type_id, body) = self.0.fault.as_ref()?;
+        if *type_id != F::TYPE_ID {
+            return None;
+        }
+        Message::from_body(body.clone()).ok()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, outcome, method, nonce, attempts, message, .. } = &*self.0;
+        write!(f, "{method}: ")?;
+        match kind {
+            Kind::Declined => write!(f, "declined")?,
+            Kind::Failed => write!(f, "failed")?,
+            Kind::Refused(refusal) => write!(f, "refused ({refusal:?})")?,
+            Kind::Deadline => write!(f, "no reply before the deadline")?,
+            Kind::Misuse => write!(f, "misuse")?,
+        }
+        if !message.is_empty() {
+            write!(f, ": {message}")?;
+        }
+        let executed = match outcome {
+            Outcome::No => "it did not execute",
+            Outcome::Yes => "it executed",
+            Outcome::Unknown => "whether it executed is unknown",
+        };
+        write!(f, "; {executed}")?;
+        if let Some(nonce) = nonce {
+            write!(f, " (nonce {nonce}, attempts {attempts})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, outcome, method, nonce, attempts, retry_after, message, fault } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("outcome", outcome)
+            .field("method", method)
+            .field("nonce", nonce)
+            .field("attempts", attempts)
+            .field("retry_after", retry_after)
+            .field("message", message)
+            .field("fault", &fault.as_ref().map(|(type_id, _)| type_id))
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a socket could not be set up: no call was made yet, so there is no outcome.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct SetupError {
+    what: String,
+    why: String,
+}
+
+impl SetupError {
+    pub(crate) fn new(what: impl Into<String>, why: impl fmt::Display) -> Self {
+        SetupError { what: what.into(), why: why.to_string() }
+    }
+}
+
+/// No typed fault: the fault type of a method whose contract raises none.
+#[derive(Debug)]
+pub enum Untyped {}
+
+/// What a handler returns instead of a reply. The kind decides whether the call may run again, and what its caller is told.
+///
+/// | made by | record | outcome at the caller |
+/// | --- | --- | --- |
+/// | [`Request::decline`](crate::Request::decline) | replayed | `Yes` |
+/// | [`Fault::failed`], `?` on an error, a panic, a time-out | replayed, never run again | `Unknown` |
+/// | [`Fault::unavailable`] | dropped, may be retried | `No` |
+/// | [`Fault::interrupted`] | dropped, may be retried | `Unknown` |
+pub struct Fault<F = Untyped> {
+    pub(crate) verdict: Verdict,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<Duration>,
+    fault: PhantomData<fn() -> F>,
+}
+
+/// A handler's no, in the table of [`Fault`].
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    Declined { fault: u64, body: Bytes },
+    Failed,
+    Unavailable,
+    Interrupted,
+}
+
+impl<F> Fault<F> {
+    pub(crate) fn new(verdict: Verdict, message: impl Into<String>) -> Self {
+        Fault { verdict, message: message.into(), retry_after: None, fault: PhantomData }
+    }
+
+    /// It went wrong, and what was done before is not known. Recorded: a retry gets the same answer.
+    pub fn failed(why: impl fmt::Display) -> Self {
+        Fault::new(Verdict::Failed, why.to_string())
+    }
+
+    /// As [`failed`](Fault::failed), from a plain text.
+    pub fn text(why: impl Into<String>) -> Self {
+        Fault::new(Verdict::Failed, why)
+    }
+
+    /// Nothing was done. The call may be retried, here or elsewhere.
+    pub fn unavailable(why: impl fmt::Display) -> Self {
+        Fault::new(Verdict::Unavailable, why.to_string())
+    }
+
+    /// All effects so far were calls made `.within` this request, so running the handler again is safe.
+    pub fn interrupted(why: impl fmt::Display) -> Self {
+        Fault::new(Verdict::Interrupted, why.to_string())
+    }
+
+    /// Asks the caller not to retry earlier.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+}
+
+impl<F> fmt::Display for Fault<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Declined { .. } => "declined",
+            Verdict::Failed => "failed",
+            Verdict::Unavailable => "unavailable",
+            Verdict::Interrupted => "interrupted",
+        };
+        write!(f, "{verdict}")?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl<F> fmt::Debug for Fault<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fault({self})")
+    }
+}
+
+// No blanket `From<E: std::error::Error>`: it would hide the choice of a verdict behind every `?`.
+impl<F> From<capnp::Error> for Fault<F> {
+    fn from(error: capnp::Error) -> Self {
+        Fault::failed(error)
+    }
+}
+
+impl<F> From<std::str::Utf8Error> for Fault<F> {
+    fn from(error: std::str::Utf8Error) -> Self {
+        Fault::failed(error)
+    }
+}
+
+impl<F> From<capnp::NotInSchema> for Fault<F> {
+    fn from(error: capnp::NotInSchema) -> Self {
+        Fault::failed(error)
+    }
+}
+
+impl<F> From<Error> for Fault<F> {
+    fn from(error: Error) -> Self {
+        Fault::failed(error)
+    }
+}

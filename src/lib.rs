@@ -1,0 +1,4 @@
+//! Brokerless typed messaging.
+
+#[doc(hidden)]
+pub mod protocol;

@@ -1,0 +1,133 @@
+//! Cap'n Proto messages as values: owned, aligned, checked once, read without a copy.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use capnp::message::{self, HeapAllocator, ReaderOptions};
+use capnp::serialize::{self, BufferSegments};
+use capnp::traits::Owned;
+
+/// A received message of the contract's struct `T`: a reply, an event, a fault.
+///
+/// [`get`](Message::get) lends a reader. Readers borrow the message and are not `Send`: **readers never cross an await**. Take what you
+/// need out of them ([`read`](Message::read) makes that one expression) and await afterwards.
+pub struct Message<T> {
+    reader: message::Reader<BufferSegments<Bytes>>,
+    body: Bytes,
+    of: PhantomData<fn() -> T>,
+}
+
+/// The most that reading a message once may traverse: 64 MiB. A small message whose pointers overlap could otherwise stand for a huge one.
+const TRAVERSAL_LIMIT_WORDS: usize = 8 * 1024 * 1024;
+/// How deep structs and lists may nest: Cap'n Proto's own default.
+const NESTING_LIMIT: i32 = 64;
+
+impl<T> Message<T> {
+    /// Takes a body in stream framing. All its pointers are followed once, within a limit; so later reads need none, and a message that is
+    /// kept can be read for ever.
+    pub(crate) fn from_body(body: Bytes) -> capnp::Result<Self> {
+        let body = aligned(body);
+        let limited = ReaderOptions {
+            traversal_limit_in_words: Some(TRAVERSAL_LIMIT_WORDS),
+            nesting_limit: NESTING_LIMIT,
+        };
+        let checked = message::Reader::new(BufferSegments::new(body.clone(), limited)?, limited);
+        checked.get_root::<capnp::any_pointer::Reader<'_>>()?.target_size()?;
+        Self::trusted(checked.into_segments(), body)
+    }
+
+    fn trusted(segments: BufferSegments<Bytes>, body: Bytes) -> capnp::Result<Self> {
+        let unlimited = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
+        Ok(Message { reader: message::Reader::new(segments, unlimited), body, of: PhantomData })
+    }
+
+    /// The message in stream framing, as it travelled.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+impl<T: Owned> Message<T> {
+    /// Lends a reader of the message.
+    ///
+    /// # Errors
+    /// If the message's root is not a struct of the contract's form: the sender's schema differs.
+    pub fn get(&self) -> capnp::Result<T::Reader<'_>> {
+        self.reader.get_root()
+    }
+
+    /// Reads what you need in one expression that leaves no reader behind: `message.read(|m| Ok(m.get_user()?.to_string()?))?`.
+    ///
+    /// # Errors
+    /// As [`get`](Message::get), and what the closure returns.
+    pub fn read<'s, R>(&'s self, read: impl FnOnce(T::Reader<'s>) -> capnp::Result<R>) -> capnp::Result<R> {
+        read(self.get()?)
+    }
+}
+
+impl<T> Clone for Message<T> {
+    fn clone(&self) -> Self {
+        let options = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
+        let segments = BufferSegments::new(self.body.clone(), options).expect("checked when the message was made");
+        Self::trusted(segments, self.body.clone()).expect("checked when the message was made")
+    }
+}
+
+impl<T> fmt::Debug for Message<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Message<{}>({} bytes)", std::any::type_name::<T>(), self.body.len())
+    }
+}
+
+/// What a fill closure may return: nothing, or a `capnp::Result<()>`.
+pub trait Filled: sealed::Sealed {
+    #[doc(hidden)]
+    fn filled(self) -> capnp::Result<()>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl Sealed for capnp::Result<()> {}
+}
+
+impl Filled for () {
+    fn filled(self) -> capnp::Result<()> {
+        Ok(())
+    }
+}
+
+impl Filled for capnp::Result<()> {
+    fn filled(self) -> capnp::Result<()> {
+        self
+    }
+}
+
+/// Builds a body: a message of struct `T` in stream framing.
+pub(crate) fn build<T, R>(fill: impl FnOnce(T::Builder<'_>) -> R) -> capnp::Result<Bytes>
+where
+    T: Owned,
+    R: Filled,
+{
+    // 512 bytes hold most parameters in one segment; larger messages grow by themselves.
+    let mut builder = message::Builder::new(HeapAllocator::new().first_segment_words(64));
+    fill(builder.init_root()).filled()?;
+    Ok(Bytes::from(serialize::write_message_to_words(&builder)))
+}
+
+/// The same bytes at an address that is a multiple of 8; copied only if they are not.
+pub(crate) fn aligned(bytes: Bytes) -> Bytes {
+    if bytes.as_ptr().addr().is_multiple_of(8) {
+        return bytes;
+    }
+    struct Words(Vec<capnp::Word>, usize);
+    impl AsRef<[u8]> for Words {
+        fn as_ref(&self) -> &[u8] {
+            &capnp::Word::words_to_bytes(&self.0)[..self.1]
+        }
+    }
+    let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
+    capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+    Bytes::from_owner(Words(words, bytes.len()))
+}

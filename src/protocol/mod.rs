@@ -1,0 +1,163 @@
+//! The machines that decide: bytes and time in, actions out.
+//!
+//! Nothing here sleeps, sends, reads a clock or rolls dice; the shells in `io`, `client` and `server` do, and hand the results in.
+//! So all of it runs under a seeded simulation, and what must be proven is proven without a socket.
+
+pub mod call;
+pub mod dedup;
+pub mod retry;
+pub mod sequence;
+pub mod wire;
+pub mod zmtp;
+
+use std::fmt;
+use std::time::Duration;
+
+/// A moment on the monotonic clock of one process: the time since an origin that its shell chose.
+pub type Moment = Duration;
+
+/// Milliseconds since the Unix epoch by somebody's wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(pub u64);
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $inner:ty, $digits:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:0", $digits, "x})"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!("{:0", $digits, "x}"), self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A client's life, chosen at random by the client. For logs; identity is the [`Registration`].
+    Session, u128, "32");
+id!(
+    /// What a server (or a shared store) minted for one session, at random, never reused. Zero is none.
+    Registration, u128, "32");
+id!(
+    /// One life of a server process.
+    Incarnation, u64, "16");
+id!(
+    /// Unique to one welcome.
+    Stamp, u64, "16");
+id!(
+    /// A connection as its gate numbers it, from 1, never reused in a process.
+    ConnectionId, u64, "1");
+
+/// Who a peer is. Until connections are authenticated all peers are one constant principal (shared/protocol.md), so that a keyed
+/// call is found again by a client that comes back under a new session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal(pub u64);
+
+impl Principal {
+    /// Everyone, as long as nobody is authenticated.
+    pub const ANYONE: Principal = Principal(0);
+}
+
+/// The nonce as the wire knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallId {
+    /// A number of a registration, from 1.
+    Sequenced(u64),
+    /// A key of 128 bits that outlives sessions.
+    Keyed(Key),
+}
+
+/// A keyed nonce: its key, and when it was minted and stops being valid. The times are fixed when it is minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// 128 bits of a hash.
+    pub key: u128,
+    /// By the clock of whoever minted it.
+    pub issued: WallTime,
+    /// From then on it is refused.
+    pub expiry: WallTime,
+}
+
+/// What a method promises to its callers about being called again. The contract's `$Selfsame.retry`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RetryClass {
+    /// Retried under the same nonce; the server keeps a record: one effect.
+    #[default]
+    Once,
+    /// Running it twice is the same as running it once: retried freely, no record.
+    Idempotent,
+    /// Has no effect: retried freely, no record.
+    ReadOnly,
+    /// Sent once and never again.
+    Never,
+}
+
+/// What a store survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Lives and dies with the process.
+    #[default]
+    Memory,
+    /// A file: survives the process.
+    Durable,
+    /// A database that the replicas of a service share.
+    Shared,
+    /// As shared, and effect and record commit together.
+    Atomic,
+}
+
+/// An error of the library: before a handler started, or in place of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The call names another incarnation of the server; the client says hello again and resends. Never seen by a caller.
+    HelloFirst,
+    /// The call runs already and too many attempts wait for it.
+    InProgress,
+    /// The server, or a cap of its tables, is full. Safe to retry, also elsewhere.
+    Overloaded,
+    /// The server is draining.
+    ShuttingDown,
+    /// The handler, or the store, could not serve the call and did nothing.
+    Unavailable,
+    /// The handler stopped half-way; all that it did were calls `.within` its request, so running it again is safe.
+    Interrupted,
+    /// The nonce was used for another method or other parameters.
+    Mismatch,
+    /// The client had closed this number before.
+    Stale,
+    /// The server does not know the session (any more).
+    SessionUnknown,
+    /// Another client uses the same session: a copied process or machine.
+    SessionShared,
+    /// The store has lost, or is another than, the one under which the call was first sent.
+    StoreChanged,
+    /// The keyed nonce is past its expiry, or older than the store.
+    Expired,
+    /// The call ran, but its reply was too large to keep.
+    ReplyEvicted,
+    /// The caller cancelled the call before it started.
+    Cancelled,
+    /// The call's time was up before it started.
+    Deadline,
+    /// The server has no such interface or method.
+    UnknownMethod,
+    /// Client and server disagree about the contract or the protocol's version.
+    Incompatible,
+    /// The message could not be decoded.
+    Malformed,
+    /// Body, header or metadata exceed a limit.
+    TooLarge,
+    /// The peer may not do this.
+    Denied,
+    /// The server stopped while the call ran; whether it had an effect is not known, and this is recorded.
+    RecordedUnknown,
+}
