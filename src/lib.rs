@@ -1,4 +1,5 @@
 //! Brokerless typed messaging.
 
+mod generated;
 #[doc(hidden)]
 pub mod protocol;
