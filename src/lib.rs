@@ -1,4 +1,6 @@
 //! Brokerless typed messaging.
 
 #[doc(hidden)]
+pub mod io;
+#[doc(hidden)]
 pub mod protocol;
