@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use selfsame::protocol::wire::{Call, Encoder, Entry, Limits, decode};
-use selfsame::protocol::{CallId, Incarnation, Registration, RetryClass, Stamp};
+use selfsame::protocol::{CallId, Incarnation, Registration, RetryClass, Stamp, WallTime};
 
 fn call(number: u64, body: &Bytes) -> Entry {
     Entry::Call(Call {
@@ -21,6 +21,7 @@ fn call(number: u64, body: &Bytes) -> Entry {
         time_left: Duration::from_secs(5),
         acked_below: number,
         trace: None,
+        issued: WallTime(1_790_000_000_000),
         metadata: Vec::new(),
         body: body.clone(),
     })

@@ -23,6 +23,7 @@ fn call(body: Bytes) -> Call {
         time_left: Duration::from_millis(2000),
         acked_below: 1,
         trace: None,
+        issued: WallTime(12),
         metadata: Vec::new(),
         body,
     }
@@ -228,7 +229,7 @@ fn unknown_kinds_are_skipped_and_unknown_words_are_incompatible() {
     }
 
     let mut bytes = call_with_body_at(0, 0, 0).to_vec();
-    let retry = bytes.len() - (2 + 5) * 8 - (4 + 6) * 8 + 3 * 8 + 2;
+    let retry = bytes.len() - (2 + 5) * 8 - (4 + 7) * 8 + 3 * 8 + 2;
     bytes[retry] = 4;
     let decoded = decode(&[Bytes::from(bytes)], &Limits::default()).unwrap();
     assert_eq!(refusal_of(&decoded.entries[0]), Refusal::Incompatible);

@@ -93,10 +93,10 @@ fn call() -> impl Strategy<Value = Entry> {
         Just(RetryClass::Never)
     ];
     let metadata = vec((".{0,12}", body().prop_map(|value| value.slice(..value.len().min(90)))), 0..4);
-    let numbers = any::<([u64; 4], u16)>();
+    let numbers = any::<([u64; 5], u16)>();
     (numbers, registration(), id(), retry, 1..=u32::MAX, millis(), trace(), metadata, body()).prop_map(
         |((longs, method), registration, id, retry, attempt, time_left, trace, metadata, body)| {
-            let [incarnation, first_stamp, interface, acked_below] = longs;
+            let [incarnation, first_stamp, interface, acked_below, issued] = longs;
             Entry::Call(Call {
                 registration,
                 incarnation: Incarnation(incarnation),
@@ -109,6 +109,7 @@ fn call() -> impl Strategy<Value = Entry> {
                 time_left,
                 acked_below,
                 trace,
+                issued: WallTime(issued),
                 metadata,
                 body,
             })
