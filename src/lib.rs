@@ -2,4 +2,6 @@
 
 mod generated;
 #[doc(hidden)]
+pub mod io;
+#[doc(hidden)]
 pub mod protocol;
