@@ -277,7 +277,9 @@ async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
         Endpoint::Tcp(address) => {
             let stream = TcpStream::connect(address.as_str()).await?;
             let address = PeerAddress::Tcp(stream.peer_addr()?);
-            Ok((Stream::tcp(stream)?, address))
+            let stream = Stream::Tcp(stream);
+            stream.prepare()?;
+            Ok((stream, address))
         }
         Endpoint::Ipc(path) => Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc)),
     }
