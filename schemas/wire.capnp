@@ -172,10 +172,7 @@ struct Call {
   trace @10 :Trace;
   # No pointer = none.
   metadata @11 :List(Metadatum);
-<<<<<<< HEAD
-=======
   # For the handler. The library gives no name a meaning.
->>>>>>> h-wire
   issued @12 :UInt64;
   # When the caller made the call, by its clock, in milliseconds since the Unix epoch; the same in every attempt. Nonces of calls that
   # the handler makes within this one are issued then too. A keyed nonce bears its own issue time; this is then ignored.
