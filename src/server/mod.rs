@@ -5,6 +5,7 @@
 mod answer;
 mod builder;
 mod engine;
+mod outbox;
 mod routes;
 mod work;
 
