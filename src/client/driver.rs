@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
 use crate::error::{Kind, Outcome};
-use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalDial};
+use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalLink};
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::call::{Action, Answered, Client, Config, Conclusion, Ended, Handle, Intent, Notice, Now};
 use crate::protocol::retry::Backoff;
@@ -66,7 +66,7 @@ pub(super) enum Route {
     /// One endpoint at a time, the next after each loss.
     Dial { endpoints: Vec<Endpoint>, next: usize },
     /// A server in this process; taken when it is dialled.
-    Local(Option<LocalDial>),
+    Local(Option<LocalLink>),
 }
 
 enum State {
@@ -229,7 +229,7 @@ impl Driver {
             Route::Dial { endpoints, next } => {
                 let endpoint = endpoints[*next % endpoints.len()].clone();
                 *next = next.wrapping_add(1);
-                State::Dialling(Dialling::new(endpoint, DealerOptions::default()))
+                State::Dialling(Dialling::new(endpoint, DealerOptions::dealer()))
             }
             Route::Local(link) => match link.take() {
                 Some(link) => {
