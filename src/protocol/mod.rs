@@ -7,6 +7,8 @@ pub mod call;
 pub mod dedup;
 pub mod retry;
 pub mod sequence;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 pub mod zmtp;
 
