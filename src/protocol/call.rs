@@ -1,8 +1,10 @@
-//! The client's half of the deduplication protocol: what is sent when, what is sent again, and what a caller may be told about a call.
-//! The heart of it is a set of unsettled attempts for each call ("not executed" is told only when it is empty), after RIFL (Lee et al., SOSP 2015).
+//! The client's half of the deduplication protocol: what is sent when, what is sent again, and what a caller
+//! may be told about a call. The heart of it is a set of unsettled attempts for each call ("not executed" is
+//! told only when it is empty), after RIFL (Lee et al., SOSP 2015).
 //!
-//! It is not a connection and not a task: it dials nothing, sleeps nowhere and wakes nobody. The shell hands in calls, entries that
-//! arrived, what became of the connection, and the time; it gets back [`Action`]s. `docs/wire.md` has the rules in prose.
+//! It is not a connection and not a task: it dials nothing, sleeps nowhere and wakes nobody. The shell hands
+//! in calls, entries that arrived, what became of the connection, and the time; it gets back [`Action`]s.
+//! `docs/wire.md` has the rules in prose.
 //!
 //! ```text
 //! start ─ queued ─ in flight ─┬─ answered ──────────────────────── Done
@@ -11,8 +13,8 @@
 //!                       └─────┴─ new welcome ────────────┘
 //! ```
 //!
-//! Everything is bounded: calls by [`Config::calls`], and all else by the calls. Nothing that a server sends adds a call, an attempt that is not paced, or
-//! an entry to a table.
+//! Everything is bounded: calls by [`Config::calls`], and all else by the calls. Nothing that a server sends
+//! adds a call, an attempt that is not paced, or an entry to a table.
 
 mod attempts;
 mod connection;
@@ -40,30 +42,33 @@ pub use terms::{Action, Conclusion, Counters, Ended, Failure, Handle, Intent, No
 /// The limits and the pace of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How often a call is sent: the first time, and again when it was refused or not answered in time. Default 5: with the default back-off the
-    /// fifth goes out within the default deadline. Being sent again to a new connection does not count, since connecting has a back-off of its own.
+    /// How often a call is sent: the first time, and again when it was refused or not answered in time.
+    /// Default 5: with the default back-off the fifth goes out within the default deadline. Being sent again
+    /// to a new connection does not count, since connecting has a back-off of its own.
     pub attempts: u32,
-    /// How long to wait for an answer to an attempt, doubling with each. Default 1 s: on a connection that stands nothing is lost unless something
-    /// between drops messages, so this need not be short; and an early retry is no loss, it joins the one that runs. At least 1 ms.
+    /// How long to wait for an answer to an attempt, doubling with each. Default 1 s: on a connection that
+    /// stands nothing is lost unless something between drops messages, so this need not be short; and an
+    /// early retry is no loss, it joins the one that runs. At least 1 ms.
     pub attempt_timeout: Duration,
     /// The pause before an attempt that follows a refusal. Default [`Backoff::CALLS`].
     pub backoff: Backoff,
     /// What all calls together may spend on retries.
     pub budget: Allowance,
-    /// Calls that may be under way at once; more wait for their turn, until their deadline. Default 1,024: at 1 ms a call that is a million a second. The
-    /// server's window holds if it is smaller.
+    /// Calls that may be under way at once; more wait for their turn, until their deadline. Default 1,024: at
+    /// 1 ms a call that is a million a second. The server's window holds if it is smaller.
     pub window: usize,
-    /// Calls that may be open at once, under way or waiting; one more is refused as [`Refusal::Overloaded`]. Default 16,384: at 1 KiB a
-    /// call 16 MiB, more than five seconds can serve at most places.
+    /// Calls that may be open at once, under way or waiting; one more is refused as [`Refusal::Overloaded`].
+    /// Default 16,384: at 1 KiB a call 16 MiB, more than five seconds can serve at most places.
     pub calls: usize,
-    /// How long to wait for a welcome before the connection is given up. The hello is sent again, as it is, three times in this time.
-    /// Default 3 s: shorter than the default deadline, so that a call may still be served elsewhere.
+    /// How long to wait for a welcome before the connection is given up. The hello is sent again, as it is,
+    /// three times in this time. Default 3 s: shorter than the default deadline, so that a call may still be
+    /// served elsewhere.
     pub welcome_timeout: Duration,
-    /// How long closed calls may go unacknowledged when no call carries the acknowledgement. Default 20 ms: one entry instead of
-    /// many, and the server keeps the records hardly longer.
+    /// How long closed calls may go unacknowledged when no call carries the acknowledgement. Default 20 ms:
+    /// one entry instead of many, and the server keeps the records hardly longer.
     pub ack_delay: Duration,
-    /// How much earlier than the server would forget it a session is taken for forgotten. Default 1 s: more than an attempt travels and two
-    /// clocks drift apart meanwhile.
+    /// How much earlier than the server would forget it a session is taken for forgotten. Default 1 s: more
+    /// than an attempt travels and two clocks drift apart meanwhile.
     pub margin: Duration,
 }
 
@@ -95,8 +100,9 @@ pub struct Client {
     queue: VecDeque<Handle>,
     /// The slots of open keyed calls.
     keyed: HashMap<u128, u32>,
-    /// The latest attempt number of any keyed call. They share one count because a server may remember refused attempts of a key
-    /// longer than this client remembers the call: a new life of the call has to begin above them.
+    /// The latest attempt number of any keyed call. They share one count because a server may remember
+    /// refused attempts of a key longer than this client remembers the call: a new life of the call has to
+    /// begin above them.
     keyed_attempts: u32,
     numbers: Numbers,
     /// Calls that hold a place in the window.
@@ -115,7 +121,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client without a connection. The session has to be random; the seed serves jitter and the numbers of hellos and pings.
+    /// A client without a connection. The session has to be random; the seed serves jitter and the numbers of
+    /// hellos and pings.
     pub fn new(config: Config, session: Session, seed: u64) -> Self {
         Client {
             budget: Budget::new(config.budget),
@@ -139,8 +146,9 @@ impl Client {
         }
     }
 
-    /// Names an interface that will be called, so that a call which the server would misread is never sent. One that is named while the
-    /// connection stands is compared by a hello of its own; calls wait for the answer. The shape has to be sorted.
+    /// Names an interface that will be called, so that a call which the server would misread is never sent.
+    /// One that is named while the connection stands is compared by a hello of its own; calls wait for the
+    /// answer. The shape has to be sorted.
     pub fn contract(&mut self, interface: u64, fingerprint: u64, shape: &'static [(u64, u64)], now: Moment) {
         if self.contracts.contains_key(&interface) {
             return;
@@ -150,7 +158,8 @@ impl Client {
         self.name_contracts(now);
     }
 
-    /// Starts a call. However it goes, there will be one [`Action::Done`] for it, at its deadline at the latest, unless it is cancelled.
+    /// Starts a call. However it goes, there will be one [`Action::Done`] for it, at its deadline at the
+    /// latest, unless it is cancelled.
     pub fn start(&mut self, intent: Intent, now: Moment) -> Handle {
         self.counters.calls += 1;
         self.budget.deposit(now);
@@ -175,8 +184,9 @@ impl Client {
         handle
     }
 
-    /// The caller waits no longer: the call is forgotten, and there is no [`Action::Done`] for it. The server is told, unless the call is keyed:
-    /// somebody may ask under the key again, and must not find it cancelled.
+    /// The caller waits no longer: the call is forgotten, and there is no [`Action::Done`] for it. The server
+    /// is told, unless the call is keyed: somebody may ask under the key again, and must not find it
+    /// cancelled.
     pub fn cancel(&mut self, handle: Handle, now: Moment) {
         let Some(call) = self.close(handle, now) else { return };
         if let (Some(number), Some(standing), false) =
@@ -295,7 +305,8 @@ impl Client {
         let deadline = call.intent.deadline;
         self.calls.set(handle, State::Queued, deadline);
         self.queue.push_back(handle);
-        // Calls that ended while they waited are skipped when their turn comes, and swept out when they outnumber the others.
+        // Calls that ended while they waited are skipped when their turn comes, and swept out when they
+        // outnumber the others.
         if self.queue.len() > 2 * self.calls.len() + 64 {
             let calls = &self.calls;
             self.queue.retain(|handle| calls.get(*handle).is_some_and(|call| call.state == State::Queued));

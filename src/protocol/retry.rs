@@ -1,11 +1,13 @@
 //! When to try again: back-off with full jitter, and a budget that all calls of a client share.
 //!
-//! It decides *when* and *whether there is money for it*, not *whether a retry is safe*: that is [`call`](super::call)'s business.
+//! It decides *when* and *whether there is money for it*, not *whether a retry is safe*: that is
+//! [`call`](super::call)'s business.
 //!
-//! Why a budget: a server that is slow gets retries on top of its load, becomes slower, and gets more of them. Counting retries per call
-//! does not help, for there are many calls. So retries are paid from what ordinary calls deposit, as in Finagle: 20 % on top, and a
-//! small allowance a second so that a client with few calls can retry at all. Why full jitter: clients that failed together must not
-//! come back together (Brooker, "Exponential backoff and jitter", AWS 2015).
+//! Why a budget: a server that is slow gets retries on top of its load, becomes slower, and gets more of
+//! them. Counting retries per call does not help, for there are many calls. So retries are paid from what
+//! ordinary calls deposit, as in Finagle: 20 % on top, and a small allowance a second so that a client with
+//! few calls can retry at all. Why full jitter: clients that failed together must not come back together
+//! (Brooker, "Exponential backoff and jitter", AWS 2015).
 
 use std::time::Duration;
 
@@ -21,11 +23,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Between attempts of a call: 20 ms, about what a short queue takes to empty; at most 2 s, so that a call with the default
-    /// deadline of 5 s gets its attempts.
+    /// Between attempts of a call: 20 ms, about what a short queue takes to empty; at most 2 s, so that a
+    /// call with the default deadline of 5 s gets its attempts.
     pub const CALLS: Backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(2) };
-    /// Between connections: 20 ms, so that a restarted server is found at once; at most 5 s, so that a thousand clients of a dead one
-    /// knock 400 times a second between them.
+    /// Between connections: 20 ms, so that a restarted server is found at once; at most 5 s, so that a
+    /// thousand clients of a dead one knock 400 times a second between them.
     pub const CONNECTIONS: Backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_secs(5) };
 
     /// The delay after `failures` earlier ones in a row (0 = this is the first), given 64 random bits.
@@ -65,7 +67,8 @@ impl Pace {
 /// What a [`Budget`] allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// Retries for each hundred calls. Default 20, Finagle's: a fifth on top of its load is what a server has to bear anyway.
+    /// Retries for each hundred calls. Default 20, Finagle's: a fifth on top of its load is what a server has
+    /// to bear anyway.
     pub percent: u32,
     /// Retries a second besides. Default 10: a client with a call now and then can retry it.
     pub per_second: u32,

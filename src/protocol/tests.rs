@@ -1,6 +1,7 @@
-//! Both machines, client and server, in one seeded simulation with virtual time, and the network between them at its worst: it loses,
-//! repeats, delays and holds back entries over reconnects and restarts; connections break; the server crashes and loses its store, sheds, and
-//! forgets sessions; callers cancel. An outside log counts the effects. In the end the log is held against what each caller was told.
+//! Both machines, client and server, in one seeded simulation with virtual time, and the network between them
+//! at its worst: it loses, repeats, delays and holds back entries over reconnects and restarts; connections
+//! break; the server crashes and loses its store, sheds, and forgets sessions; callers cancel. An outside log
+//! counts the effects. In the end the log is held against what each caller was told.
 //!
 //! A run is decided by its seed: a failure prints it, and `run(seed)` plays it again.
 

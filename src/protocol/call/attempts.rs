@@ -1,4 +1,5 @@
-//! Sending calls and sending them again: the window, time-outs, back-off, and how a call ends. What a reply means is in `replies`.
+//! Sending calls and sending them again: the window, time-outs, back-off, and how a call ends. What a reply
+//! means is in `replies`.
 
 use std::time::Duration;
 
@@ -64,15 +65,7 @@ impl Client {
             call.latest.saturating_add(1)
         };
         // From here on the attempt may arrive, whatever becomes of the entry.
-        call.unsettled.insert(attempt);
-        if call.earliest == 0 {
-            call.earliest = attempt;
-        }
-        call.latest = attempt;
-        call.sent = now;
-        call.welcome = self.counters.welcomes;
-        call.attempts = call.attempts.saturating_add(1);
-        call.tries = call.tries.max(1);
+        call.enter(attempt, now, self.counters.welcomes);
         self.counters.attempts += 1;
         let intent = &call.intent;
         let entry = wire::Call {

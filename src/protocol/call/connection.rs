@@ -1,4 +1,5 @@
-//! One connection after another: hello, heartbeats, acknowledgements, goodbye. What a welcome means for the calls is in `welcome`.
+//! One connection after another: hello, heartbeats, acknowledgements, goodbye. What a welcome means for the
+//! calls is in `welcome`.
 
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ pub(super) struct Connection {
 
 /// Silent intervals after which a peer counts as gone: two pings may be lost, as TCP would notice by then.
 const SILENT_INTERVALS: u32 = 3;
-/// Hellos that the server asks for in a row, after which the connection is given up; connecting has a back-off, saying hello has none.
+/// Hellos that the server asks for in a row, after which the connection is given up; connecting has a
+/// back-off, saying hello has none.
 const FUTILE_GREETINGS: u32 = 2;
 /// How often a hello is sent in the time that it has.
 const HELLO_COPIES: u32 = 3;
@@ -205,7 +207,8 @@ impl Client {
         self.connection.hello_sent.saturating_add(self.config.welcome_timeout)
     }
 
-    /// A ping shows the server that we are there, and makes it show the same: so it is due when either has been silent for an interval.
+    /// A ping shows the server that we are there, and makes it show the same: so it is due when either has
+    /// been silent for an interval.
     fn ping_due(&self) -> Moment {
         let quiet_since = self.connection.heard.min(self.connection.spoke).max(self.connection.pinged);
         quiet_since.saturating_add(self.heartbeat())
@@ -219,8 +222,9 @@ impl Client {
         self.standing.as_ref().map_or(Duration::from_secs(1), |standing| standing.heartbeat)
     }
 
-    /// When the closings that the server was not told are to be told by an entry of their own: after a moment in which no call told them;
-    /// or at once if calls cannot tell them, because an older one is open, and they begin to fill the window.
+    /// When the closings that the server was not told are to be told by an entry of their own: after a moment
+    /// in which no call told them; or at once if calls cannot tell them, because an older one is open, and
+    /// they begin to fill the window.
     pub(super) fn ack_due(&self) -> Option<Moment> {
         if self.owed == 0 || self.connection.link != Link::Ready {
             return None;
@@ -263,7 +267,8 @@ impl Client {
         self.actions.push_back(Action::Reconnect { why: why.into() });
     }
 
-    /// What was not handed out yet is not sent on another connection. Its attempts stay unsettled: that is what they would be had it left.
+    /// What was not handed out yet is not sent on another connection. Its attempts stay unsettled: that is
+    /// what they would be had it left.
     pub(super) fn drop_connection(&mut self) {
         self.connection = Connection::default();
         self.actions.retain(|action| !matches!(action, Action::Send(_)));

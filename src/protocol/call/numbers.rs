@@ -1,6 +1,7 @@
 //! The sequence numbers of one registration: which are open, and which closed ones the server has not been told.
 //!
-//! Memory follows the open calls, not the span of their numbers: a call that stays open while a million others pass costs one entry.
+//! Memory follows the open calls, not the span of their numbers: a call that stays open while a million
+//! others pass costs one entry.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,8 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) struct Numbers {
     next: u64,
-    /// Ascending, for numbers are given out in order; a closed one stays as `None` until it is in front or the dead outweigh the living.
+    /// Ascending, for numbers are given out in order; a closed one stays as `None` until it is in front or
+    /// the dead outweigh the living.
     open: VecDeque<(u64, Option<u32>)>,
     live: usize,
 }
@@ -58,7 +60,8 @@ impl Numbers {
         self.next - self.below() != self.live as u64
     }
 
-    /// The closed numbers above [`below`](Numbers::below), as inclusive ranges: one more than there are open numbers, at most.
+    /// The closed numbers above [`below`](Numbers::below), as inclusive ranges: one more than there are open
+    /// numbers, at most.
     pub(super) fn holes(&self) -> Vec<(u64, u64)> {
         let mut holes = Vec::new();
         let mut expected = self.below();
@@ -94,7 +97,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against the obvious implementation: every number below the watermark or in a hole is closed, every other one is open.
+        /// Against the obvious implementation: every number below the watermark or in a hole is closed, every
+        /// other one is open.
         #[test]
         fn closed_is_what_is_below_or_in_a_hole(choices in proptest::collection::vec(0u64..40, 0..80)) {
             let mut numbers = Numbers::new();

@@ -11,13 +11,14 @@ use crate::protocol::{CallId, Moment, Stamp};
 
 /// Attempts of which it is not known that they did not run, and never will.
 ///
-/// An attempt enters before it is handed to the socket, and leaves when the server says of this very attempt that it was refused and not
-/// executed. As long as one is in, no "not executed" may be told to the caller.
+/// An attempt enters before it is handed to the socket, and leaves when the server says of this very attempt
+/// that it was refused and not executed. As long as one is in, no "not executed" may be told to the caller.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     attempts: [Attempt; Unsettled::ROOM],
     len: usize,
-    /// A member that never settles: an earlier life may have sent the call, or more attempts are unsettled than there is room for.
+    /// A member that never settles: an earlier life may have sent the call, or more attempts are unsettled
+    /// than there is room for.
     forever: bool,
 }
 
@@ -29,8 +30,8 @@ struct Attempt {
 }
 
 impl Unsettled {
-    /// Five attempts, and three reconnects, of one call. With more than these at once the oldest counts as unsettled for good, which at
-    /// worst makes a "no" an "unknown".
+    /// Five attempts, and three reconnects, of one call. With more than these at once the oldest counts as
+    /// unsettled for good, which at worst makes a "no" an "unknown".
     const ROOM: usize = 8;
 
     pub(super) fn insert(&mut self, number: u32) {
@@ -101,7 +102,8 @@ pub(super) struct Open {
     pub wake: Moment,
     /// Its number under the present registration, from the first sending on. None for a keyed call.
     pub number: Option<u64>,
-    /// The stamp of the welcome under which it was first sent under its present identity. Some: it holds a place in the window.
+    /// The stamp of the welcome under which it was first sent under its present identity. Some: it holds a
+    /// place in the window.
     pub first: Option<Stamp>,
     pub unsettled: Unsettled,
     /// The numbers of its first and its latest attempt; 0 = none.
@@ -141,6 +143,19 @@ impl Open {
         }
     }
 
+    /// An attempt is about to be handed out.
+    pub(super) fn enter(&mut self, attempt: u32, now: Moment, welcome: u64) {
+        self.unsettled.insert(attempt);
+        if self.earliest == 0 {
+            self.earliest = attempt;
+        }
+        self.latest = attempt;
+        self.sent = now;
+        self.welcome = welcome;
+        self.attempts = self.attempts.saturating_add(1);
+        self.tries = self.tries.max(1);
+    }
+
     pub(super) fn id(&self) -> Option<CallId> {
         self.intent.key.map(CallId::Keyed).or(self.number.map(CallId::Sequenced))
     }
@@ -152,8 +167,9 @@ pub(super) struct Calls {
     slots: Vec<Slot>,
     free: Vec<u32>,
     started: u64,
-    /// Each open call has one entry that counts, at its `wake`; older entries are skipped when they come up, and swept out when they
-    /// outnumber the calls. That is cheaper than taking them out: most calls end long before their timer.
+    /// Each open call has one entry that counts, at its `wake`; older entries are skipped when they come up,
+    /// and swept out when they outnumber the calls. That is cheaper than taking them out: most calls end long
+    /// before their timer.
     timers: BinaryHeap<Reverse<(Moment, Handle)>>,
 }
 

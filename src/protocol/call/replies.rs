@@ -115,7 +115,8 @@ impl Client {
         }
     }
 
-    /// The server has no session, or no longer the store, of this attempt. What is safe to run twice is sent again after the next welcome.
+    /// The server has no session, or no longer the store, of this attempt. What is safe to run twice is sent
+    /// again after the next welcome.
     fn unknown_there(&mut self, handle: Handle, attempt: u32, refused: Refused, now: Moment) {
         let Some(call) = self.calls.get(handle) else { return };
         let (class, deadline) = (call.intent.retry, call.intent.deadline);
@@ -160,8 +161,8 @@ impl Client {
     }
 }
 
-/// Whether this refusal means that the attempt did not run and never will. For most the server says so itself; of the others the protocol
-/// says that they settle nothing, whatever the server says.
+/// Whether this refusal means that the attempt did not run and never will. For most the server says so
+/// itself; of the others the protocol says that they settle nothing, whatever the server says.
 fn settles(refused: &Refused) -> bool {
     match refused.refusal {
         Refusal::Overloaded

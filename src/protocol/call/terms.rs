@@ -20,8 +20,9 @@ pub struct Intent {
     pub body: Bytes,
     /// One deadline over all attempts.
     pub deadline: Moment,
-    /// A keyed nonce, or `None` for a sequenced one. A key outlives this client, and an earlier life, or another attempt of the handler
-    /// that derived it, may have sent it; so a keyed call that is not answered is never told that it did not run.
+    /// A keyed nonce, or `None` for a sequenced one. A key outlives this client, and an earlier life, or
+    /// another attempt of the handler that derived it, may have sent it; so a keyed call that is not answered
+    /// is never told that it did not run.
     pub key: Option<Key>,
     /// When the caller made the call, by its wall clock.
     pub issued: WallTime,
@@ -52,7 +53,8 @@ pub enum Action {
     Send(Entry),
     /// Tell the caller. The handle is dead from now on.
     Done(Handle, Ended),
-    /// Drop the connection and dial again, the next endpoint if there are several. The machine takes it as gone already.
+    /// Drop the connection and dial again, the next endpoint if there are several. The machine takes it as
+    /// gone already.
     Reconnect {
         /// For people.
         why: String,

@@ -1,5 +1,6 @@
-//! The client's machine against a server that the tests play by hand, entry by entry; time is a number. Tests named `s07_…` are of the
-//! statement of that number in `docs/design.md`. `chaos` plays a random server and network, and checks what must hold of every run.
+//! The client's machine against a server that the tests play by hand, entry by entry; time is a number. Tests
+//! named `s07_…` are of the statement of that number in `docs/design.md`. `chaos` plays a random server and
+//! network, and checks what must hold of every run.
 
 mod chaos;
 mod connections;

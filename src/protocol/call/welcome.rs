@@ -1,5 +1,5 @@
-//! What a welcome means: the registration goes on, and every open call is sent again; or it does not, and each call may be sent under the
-//! new one, or its outcome is unknown.
+//! What a welcome means: the registration goes on, and every open call is sent again; or it does not, and
+//! each call may be sent under the new one, or its outcome is unknown.
 
 use std::time::Duration;
 
@@ -92,7 +92,8 @@ impl Standing {
         }
     }
 
-    /// Whether the records that this store held are those that the welcoming one holds. One whose count of lives has fallen is a backup.
+    /// Whether the records that this store held are those that the welcoming one holds. One whose count of
+    /// lives has fallen is a backup.
     fn same_store(&self, welcome: &Welcome) -> bool {
         let counted = self.ordinal != 0 && welcome.ordinal != 0;
         self.store == welcome.store
@@ -132,7 +133,8 @@ impl Client {
         self.counters.welcomes += u64::from(!undisturbed);
         self.standing = Some(Standing::new(welcome, self.session, self.connection.hello_sent));
         if known && !same_store {
-            // Numbers were used under this registration that this store may have forgotten, so they cannot be counted anew: another one.
+            // Numbers were used under this registration that this store may have forgotten, so they cannot be
+            // counted anew: another one.
             self.abandon_registration();
             return self.hello(now);
         }
@@ -146,8 +148,8 @@ impl Client {
         }
     }
 
-    /// Another registration, or another store: a call that may have run keeps its place only if running it twice is safe, or if its key
-    /// is known there.
+    /// Another registration, or another store: a call that may have run keeps its place only if running it
+    /// twice is safe, or if its key is known there.
     fn leave_registration(&mut self, same_store: bool, now: Moment) {
         for handle in self.calls.in_order() {
             let Some(call) = self.calls.get_mut(handle) else { continue };
@@ -179,7 +181,8 @@ impl Client {
         self.owed = 0;
     }
 
-    /// Every open call waits for its turn again, except those whose back-off goes on: first what was sent before, then the rest.
+    /// Every open call waits for its turn again, except those whose back-off goes on: first what was sent
+    /// before, then the rest.
     fn queue_again(&mut self, now: Moment) {
         self.queue.clear();
         let mut unsent = Vec::new();

@@ -1,6 +1,7 @@
-//! A random server behind a random network: what it says need not make sense, it may be late, lost, repeated or out of order, connections break
-//! and come back under the same or another registration or store. Whatever happens: each call ends once, by its deadline; "not executed"
-//! is never told while an attempt is unsettled; attempts never repeat; acknowledgements never pass an open call; nothing is left behind.
+//! A random server behind a random network: what it says need not make sense, it may be late, lost, repeated
+//! or out of order, connections break and come back under the same or another registration or store. Whatever
+//! happens: each call ends once, by its deadline; "not executed" is never told while an attempt is unsettled;
+//! attempts never repeat; acknowledgements never pass an open call; nothing is left behind.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -251,7 +252,8 @@ impl Chaos {
                 }
                 Entry::Call(call) => {
                     self.check_acked(Some(call.registration), call.acked_below, &[]);
-                    // A call that ended in the same breath is not open any more; its attempt is not checked for its owner.
+                    // A call that ended in the same breath is not open any more; its attempt is not checked
+                    // for its owner.
                     if let Some(&handle) = by_id.get(&call.id) {
                         self.check_attempt(handle, &call);
                     }
