@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 mod api;
 #[path = "statements/hand.rs"]
+#[allow(dead_code)]
 mod hand;
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use hand::{Hand, refusal_of};
 use selfsame::codegen::InterfaceInfo;
 use selfsame::protocol::wire::{Call, Entry, Hello};
 use selfsame::protocol::{RetryClass, Session};
-use selfsame::{Answer, Call as Calling, Channel, Kind, Outcome, Refusal, Request, Server};
+use selfsame::{Answer, Channel, Kind, Outcome, Refusal, Request, Server};
 use tokio::sync::oneshot;
 
 /// Effects by user.
@@ -166,7 +166,7 @@ async fn a_contract_of_another_form_is_refused_before_anything_is_sent() {
     let ledger = Arc::<Ledger>::default();
     let (endpoint, _) = serve(&ledger).await;
     let channel = Channel::connect(&endpoint).await.unwrap();
-    let call: Calling<ChangePassword> = channel.call(altered(), |mut p| p.set_user("x"));
+    let call = channel.call::<ChangePassword, _>(altered(), |mut p| p.set_user("x"));
     let error = call.await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Incompatible), Outcome::No), "{error}");
     assert!(ledger.0.lock().unwrap().is_empty());
