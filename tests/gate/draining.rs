@@ -46,12 +46,13 @@ async fn a_router_that_is_drained_after_sending_has_sent_all() {
         let mut router =
             Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), RouterOptions::router()).await.unwrap();
         tell.send(router.endpoint().clone()).unwrap();
-        while let RouterEvent::Opened(to, ..) = router.next().await {
-            for _ in 0..MESSAGES {
-                router.send(to, vec![Bytes::from(vec![5; 1 << 20])]).unwrap();
-            }
-            return router.drain(PATIENCE).await;
+        let RouterEvent::Opened(to, ..) = router.next().await else {
+            panic!("something comes before Opened")
+        };
+        for _ in 0..MESSAGES {
+            router.send(to, vec![Bytes::from(vec![5; 1 << 20])]).unwrap();
         }
+        router.drain(PATIENCE).await;
     });
     let endpoint: Endpoint = bound.await.unwrap();
     let heard = dealer.run(move || async move {
