@@ -38,7 +38,7 @@ async fn connections_come_and_go() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("churn");
     // Renewed often enough that this is churned too.
-    let options = RouterOptions { renew_after: 1_000, ..RouterOptions::router() };
+    let options = RouterOptions { renew_after: 200, ..RouterOptions::router() };
     let tcp = Echo::start("tcp://127.0.0.1:0".parse().unwrap(), options.clone()).await;
     let ipc = Echo::start(Endpoint::Ipc(path.clone()), options).await;
     let Endpoint::Tcp(address) = &tcp.endpoint else { panic!("{}", tcp.endpoint) };
@@ -58,6 +58,7 @@ async fn connections_come_and_go() {
     let (tcp, ipc) = (tcp.settled(over_tcp + 1).await, ipc.settled(total - over_tcp).await);
     println!("{total} connections, {rounds} echoes meanwhile, {growth} MiB more memory; {tcp:?}, {ipc:?}");
     assert_eq!((tcp.turned_away, tcp.accept_errors, ipc.turned_away, ipc.accept_errors), (0, 0, 0, 0));
+    assert!(tcp.renewals > 0 && ipc.renewals > 0);
     assert!(growth <= GROWTH, "{growth} MiB");
 }
 

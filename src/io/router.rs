@@ -242,6 +242,7 @@ impl Router {
         self.stop = None;
         // Its end is what tells the gate that everything was said.
         self.gate.cores.borrow_mut().clear();
+        self.gate.draining.notify_waiters();
         let _ = timeout(cap, &mut self.serving).await; // what is left then goes with the drop
     }
 

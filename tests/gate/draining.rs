@@ -87,6 +87,17 @@ async fn a_drain_does_not_wait_longer_than_its_cap_for_one_that_never_reads() {
 }
 
 #[tokio::test]
+async fn a_drain_does_not_wait_for_one_that_never_said_who_it_is() {
+    let echo =
+        Echo::start(RouterOptions { handshake_timeout: PATIENCE * 2, ..RouterOptions::router() }).await;
+    let address = echo.address;
+    let silent = blocking(move || Stranger::connect(address)).await;
+    echo.until(|counters| counters.accepted == 1).await;
+    tokio::time::timeout(PATIENCE, echo.drain(PATIENCE * 2)).await.expect("it waits for the stranger");
+    drop(silent);
+}
+
+#[tokio::test]
 async fn a_dealer_that_is_dropped_after_sending_has_sent_all() {
     let (router, dealer) = (IoThread::start("test-router").unwrap(), IoThread::start("test-dealer").unwrap());
     let (tell, bound) = tokio::sync::oneshot::channel();
