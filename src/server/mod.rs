@@ -5,11 +5,13 @@
 mod answer;
 mod builder;
 mod engine;
+mod outbox;
 mod routes;
 mod work;
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -69,7 +71,8 @@ impl Server {
 
     async fn open(settings: Settings, endpoint: &str) -> Result<Server, SetupError> {
         let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
-        let parsed: io::Endpoint = endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
+        let parsed: io::Endpoint =
+            endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
         let thread = IoThread::start("selfsame-server").map_err(|error| failed(error.to_string()))?;
         let (start, started) = oneshot::channel::<Start>();
         let (bound, is_bound) = oneshot::channel();
@@ -85,10 +88,8 @@ impl Server {
             Engine::new(io::Port::Router(router), settings, routes, runtime, publish).run(shutdown).await;
             let _ = ended.send(());
         });
-        let endpoint = is_bound
-            .await
-            .map_err(|_| failed("the IO thread has stopped".into()))?
-            .map_err(failed)?;
+        let endpoint =
+            is_bound.await.map_err(|_| failed("the IO thread has stopped".into()))?.map_err(failed)?;
         Ok(Server { endpoint, routes: Ok(Routes::default()), start, ended, counters, thread })
     }
 
@@ -166,7 +167,8 @@ pub(crate) fn local(service: impl Service) -> io::LocalLink {
     let runtime = Handle::current();
     let (port, dial) = io::local();
     let routes = Routes::default().with(service).expect("one service has no rival");
-    let settings = Settings::default();
+    let mut settings = Settings::default();
+    settings.dedup.clock_error = Duration::ZERO; // both ends have the same clock
     let (publish, _) = watch::channel(ServerCounters::default());
     let engine = move || async move {
         // Ends when the channel does: the port closes.
