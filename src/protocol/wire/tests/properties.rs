@@ -224,7 +224,7 @@ fn check(frames: &[Bytes], limits: &Limits) -> Result<(), TestCaseError> {
     for entry in &entries {
         let body = body_of(entry);
         prop_assert!(body.len() <= limits.body as usize);
-        prop_assert!(body.is_empty() || body.as_ptr().addr() % 8 == 0);
+        prop_assert!(body.is_empty() || body.as_ptr().addr().is_multiple_of(8));
     }
     Ok(())
 }
