@@ -1,1 +1,2 @@
-//! Compiles Cap'n Proto contracts to typed selfsame clients, servers and events.
+//! x
+mod check; mod error; mod fingerprint; mod model; mod names; mod normalise; mod request;
