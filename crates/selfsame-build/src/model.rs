@@ -250,9 +250,3 @@ impl Model {
         }
     }
 }
-
-impl Struct {
-    pub fn has_union(&self) -> bool {
-        self.discriminant_offset.is_some()
-    }
-}

@@ -137,7 +137,7 @@ impl Names {
                 Kind::File => names.declare(model, node, &mut Scope::new(&[], &[])),
                 Kind::Struct(structure) => names.declare_in_struct(model, node, structure),
                 Kind::Interface(_) => {
-                    let mut scope = Scope::new(&[], &["INTERFACE"]);
+                    let mut scope = Scope::new(&[], &["INTERFACE", "INTERFACES"]);
                     names.declare(model, node, &mut scope);
                     names.declare_methods(model, node, &mut scope);
                 }

@@ -48,7 +48,24 @@ pub(crate) fn print(model: &Model, names: &Names, messages: &Messages) -> String
         lines.push(ALLOW.to_owned());
         module.print(&name, &mut lines);
     }
-    HEADER.to_owned() + &relocate::relocate(&lines)
+    HEADER.to_owned() + &relocate::relocate(&tidy(lines))
+}
+
+/// No two empty lines in a row, and none at the beginning or the end of a block.
+fn tidy(lines: Vec<String>) -> Vec<String> {
+    let mut tidy: Vec<String> = Vec::with_capacity(lines.len());
+    for line in lines {
+        let line = line.trim_end();
+        let closes = line.trim_start().starts_with('}');
+        while (closes || line.is_empty()) && tidy.last().is_some_and(String::is_empty) {
+            tidy.pop();
+        }
+        let opened = tidy.last().is_some_and(|last| last.ends_with('{') || last.ends_with("*/"));
+        if !(line.is_empty() && opened) {
+            tidy.push(line.to_owned());
+        }
+    }
+    tidy
 }
 
 /// A module of files and folders.

@@ -186,9 +186,11 @@ fn source(roots: &[Root], path: &Path) -> Result<Source, Error> {
             _ => None,
         })
         .collect();
+    // The folder of what is embedded is gone when somebody reads the error.
+    let shown = if root.place == Place::Builtin { inside.to_owned() } else { root.shown.join(inside) };
     Ok(Source {
         path: path.to_owned(),
-        shown: root.shown.join(inside).to_string_lossy().into_owned(),
+        shown: shown.to_string_lossy().into_owned(),
         module,
         place: root.place.clone(),
     })

@@ -102,10 +102,6 @@ impl Printer<'_> {
 
     fn server(&self, node: &Node, offered: &[Offered<'_>]) -> Vec<String> {
         let (name, path) = (self.names.server(node.id), self.trait_path(node));
-        let interfaces = std::iter::once(node.id).chain(self.model.bases(node.id));
-        let interfaces = interfaces.filter(|id| self.is_interface(*id));
-        let interfaces: Vec<String> =
-            interfaces.map(|id| format!("&{}::INTERFACE", self.path(self.model.node(id)))).collect();
         let mut lines = vec![
             String::new(),
             format!("/// Serves an implementation of `{}`.", self.model.path(node)),
@@ -122,16 +118,11 @@ impl Printer<'_> {
             String::new(),
             format!("impl<S: {path}> {CODEGEN}::Service for {name}<S> {{"),
             format!("    fn interfaces(&self) -> &'static [&'static {CODEGEN}::InterfaceInfo] {{"),
-            format!("        static INTERFACES: &[&{CODEGEN}::InterfaceInfo] = &["),
-        ];
-        lines.extend(interfaces.iter().map(|interface| format!("            {interface},")));
-        lines.extend([
-            "        ];".to_owned(),
-            "        INTERFACES".to_owned(),
+            format!("        {}::INTERFACES", self.path(node)),
             "    }".to_owned(),
             String::new(),
             format!("    fn call(&self, call: {CODEGEN}::Incoming) -> {CODEGEN}::Answering {{"),
-        ]);
+        ];
         if !offered.is_empty() {
             lines.push("        let service = ::std::sync::Arc::clone(&self.service);".to_owned());
         }
@@ -176,6 +167,9 @@ impl Printer<'_> {
             format!("impl {name} {{"),
             "    /// A client on a channel, which clients of other interfaces may share.".to_owned(),
             format!("    pub fn new(channel: {CODEGEN}::Channel) -> Self {{"),
+            format!("        for interface in {}::INTERFACES {{", self.path(node)),
+            "            channel.register(interface);".to_owned(),
+            "        }".to_owned(),
             "        Self { channel }".to_owned(),
             "    }".to_owned(),
             String::new(),
@@ -184,13 +178,13 @@ impl Printer<'_> {
                 "    pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, {CODEGEN}::SetupError> {{"
             ),
             format!(
-                "        ::core::result::Result::Ok(Self {{ channel: {CODEGEN}::Channel::connect(endpoint).await? }})"
+                "        ::core::result::Result::Ok(Self::new({CODEGEN}::Channel::connect(endpoint).await?))"
             ),
             "    }".to_owned(),
             String::new(),
             "    /// A client that calls an implementation in this process, without sockets.".to_owned(),
             format!("    pub fn local(service: impl {path}) -> Self {{"),
-            format!("        Self {{ channel: {CODEGEN}::Channel::local({server}::new(service)) }}"),
+            format!("        Self::new({CODEGEN}::Channel::local({server}::new(service)))"),
             "    }".to_owned(),
             String::new(),
             "    /// The channel that this client calls on.".to_owned(),
@@ -201,7 +195,9 @@ impl Printer<'_> {
         for Offered { interface, method, function } in offered {
             let marker = self.marker(interface, method);
             lines.push(String::new());
-            lines.extend(indent(comment(&method.docs, "///")));
+            let docs = comment(&method.docs, "///");
+            let calls = format!("/// Calls `{}.{}`.", self.model.path(interface), method.name);
+            lines.extend(indent(if docs.is_empty() { vec![calls] } else { docs }));
             lines.extend([
                 format!("    pub fn {function}<R: {CODEGEN}::Filled>("),
                 "        &self,".to_owned(),
@@ -245,7 +241,13 @@ impl Printer<'_> {
         for method in &interface.methods {
             lines.push(format!("        &<{} as {CODEGEN}::Method>::INFO,", self.marker(node, method)));
         }
-        lines.extend(["    ],".to_owned(), "};".to_owned()]);
+        lines.extend(["    ],".to_owned(), "};".to_owned(), String::new()]);
+        lines.push(format!("/// `{}` and what it extends.", self.model.path(node)));
+        lines.push(format!("pub static INTERFACES: &[&{CODEGEN}::InterfaceInfo] = &["));
+        for id in std::iter::once(node.id).chain(self.model.bases(node.id)).filter(|id| self.is_interface(*id)) {
+            lines.push(format!("    &{}::INTERFACE,", self.path(self.model.node(id))));
+        }
+        lines.push("];".to_owned());
         lines
     }
 
