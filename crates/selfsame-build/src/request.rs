@@ -63,6 +63,8 @@ struct Root {
     dir: PathBuf,
     shown: PathBuf,
     place: Place,
+    /// Searched for files to compile, or the folder of one.
+    is_input: bool,
 }
 
 impl Compiled {
@@ -76,14 +78,14 @@ pub(crate) fn compile(job: &Job) -> Result<Compiled, Error> {
     let embedded = embed()?;
     let (mut files, mut roots, folders) = inputs(job)?;
     for path in &job.import_paths {
-        add_root(&mut roots, path, Place::Here)?;
+        add_root(&mut roots, path, Some(Place::Here))?;
     }
     for (module, path) in &job.provided {
-        add_root(&mut roots, path, Place::Provided(module.clone()))?;
+        add_root(&mut roots, path, Some(Place::Provided(module.clone())))?;
     }
-    add_root(&mut roots, embedded.path(), Place::Builtin)?;
+    add_root(&mut roots, embedded.path(), Some(Place::Builtin))?;
     for path in STANDARD.map(Path::new).into_iter().filter(|path| path.is_dir()) {
-        add_root(&mut roots, path, Place::Here)?;
+        add_root(&mut roots, path, Some(Place::Here))?;
     }
 
     let mut sources = Vec::new();
@@ -124,7 +126,7 @@ fn inputs(job: &Job) -> Result<Inputs, Error> {
     for input in &job.inputs {
         let path = fs::canonicalize(input).map_err(|error| Error::io(input, error))?;
         if path.is_dir() {
-            add_root(&mut roots, input, Place::Here)?;
+            add_root(&mut roots, input, None)?;
             let before = files.len();
             walk(&path, &mut files)?;
             if files.len() == before {
@@ -134,7 +136,7 @@ fn inputs(job: &Job) -> Result<Inputs, Error> {
             folders.push(input.clone());
         } else {
             let parent = input.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            add_root(&mut roots, parent, Place::Here)?;
+            add_root(&mut roots, parent, None)?;
             files.insert(path);
         }
     }
@@ -158,22 +160,23 @@ fn walk(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), Error> {
     Ok(())
 }
 
-fn add_root(roots: &mut Vec<Root>, shown: &Path, place: Place) -> Result<(), Error> {
+fn add_root(roots: &mut Vec<Root>, shown: &Path, place: Option<Place>) -> Result<(), Error> {
     let dir = fs::canonicalize(shown).map_err(|error| Error::io(shown, error))?;
     if !roots.iter().any(|root| root.dir == dir) {
-        roots.push(Root { dir, shown: shown.to_owned(), place });
+        let is_input = place.is_none();
+        roots.push(Root { dir, shown: shown.to_owned(), place: place.unwrap_or(Place::Here), is_input });
     }
     Ok(())
 }
 
-/// What is to be known of a file. A folder that another crate provides claims its files; otherwise the outermost folder that contains a
-/// file gives it its module, whatever order the folders were named in.
+/// What is to be known of a file. A folder that another crate provides claims its files. Otherwise the outermost of the input's folders
+/// that contain a file gives it its module, then the outermost import path: the order in which they were named does not matter.
 fn source(roots: &[Root], path: &Path) -> Result<Source, Error> {
     let is_provided = |root: &Root| matches!(root.place, Place::Provided(_));
     let root = roots
         .iter()
         .filter(|root| path.starts_with(&root.dir))
-        .min_by_key(|root| (!is_provided(root), root.dir.components().count()));
+        .min_by_key(|root| (!is_provided(root), !root.is_input, root.dir.components().count()));
     let Some((root, inside)) = root.and_then(|root| Some((root, path.strip_prefix(&root.dir).ok()?))) else {
         let why = "it is imported, but lies in no folder of schemas; name its folder with Config::import_path";
         return Err(Error::Input { path: path.to_owned(), why: why.to_owned() });
