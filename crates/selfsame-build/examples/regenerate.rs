@@ -11,7 +11,9 @@ fn main() -> Result<(), Error> {
 
 /// Compiles everything whose generated code is committed, below the repository's root.
 pub fn each(root: &Path, set: impl Fn(Config) -> Config) -> Result<(), Error> {
-    for (schemas, generated) in [("schemas/wire.capnp", "src/generated"), ("schemas/examples", "examples/contracts")] {
+    for (schemas, generated) in
+        [("schemas/wire.capnp", "src/generated"), ("schemas/examples", "examples/contracts")]
+    {
         set(Config::new()).checked_in(root.join(generated)).compile([root.join(schemas)])?;
     }
     Ok(())

@@ -62,7 +62,8 @@ impl Checker<'_> {
                 let path = names.modules(model, nested);
                 let is_module = matches!(nested.kind, Kind::Struct(_) | Kind::Enum(_) | Kind::Interface(_));
                 if let (true, Some((_, other))) = (is_module, modules.get(&path)) {
-                    let wrong = format!("it and the file {other} would both become the module `{}`", path.join("::"));
+                    let wrong =
+                        format!("it and the file {other} would both become the module `{}`", path.join("::"));
                     self.refuse(nested, model.path(nested), wrong, "rename the file or the declaration");
                 }
             }
@@ -92,7 +93,12 @@ impl Checker<'_> {
         let path = self.model.path(node);
         if node.generic {
             let wrong = "a generic interface cannot be served, since the messages of a service must be known";
-            self.refuse(node, path.clone(), wrong, "write an interface for each type, or take the generic struct as a parameter");
+            self.refuse(
+                node,
+                path.clone(),
+                wrong,
+                "write an interface for each type, or take the generic struct as a parameter",
+            );
             return;
         }
         for base in &interface.extends {
@@ -111,7 +117,8 @@ impl Checker<'_> {
     fn method(&mut self, node: &Node, method: &Method) {
         let item = self.item(node, &method.name);
         if method.generic {
-            let wrong = "a method with type parameters of its own cannot be served, since its messages must be known";
+            let wrong =
+                "a method with type parameters of its own cannot be served, since its messages must be known";
             self.refuse(node, item, wrong, "write a method for each type");
             return;
         }
@@ -128,7 +135,9 @@ impl Checker<'_> {
                     }
                 }
                 Some(_) => self.usable(node, &item, &Type::Struct(message.clone())),
-                None => self.refuse(node, item.clone(), "its message is no struct", "take and return structs"),
+                None => {
+                    self.refuse(node, item.clone(), "its message is no struct", "take and return structs")
+                }
             }
         }
         match &method.raises {
@@ -144,7 +153,12 @@ impl Checker<'_> {
                 }
             }
             Some(Raises::Type(_)) => {
-                self.refuse(node, item, "what it raises is no struct", "raise a struct: $Selfsame.Raises(MyFault).it");
+                self.refuse(
+                    node,
+                    item,
+                    "what it raises is no struct",
+                    "raise a struct: $Selfsame.Raises(MyFault).it",
+                );
             }
         }
     }
@@ -152,5 +166,7 @@ impl Checker<'_> {
 
 fn is_own_base(model: &Model, id: u64) -> bool {
     let extends = |id| model.interface(id).map_or(&[][..], |interface| &interface.extends);
-    extends(id).iter().any(|&base| base == id || model.bases(base).contains(&id) || extends(base).contains(&id))
+    extends(id)
+        .iter()
+        .any(|&base| base == id || model.bases(base).contains(&id) || extends(base).contains(&id))
 }

@@ -72,7 +72,8 @@ impl Config {
     /// So services can share a crate of contracts, and an interface can extend one of another crate. Both crates have to be built by the
     /// same release of `selfsame-build`.
     pub fn provided_by(mut self, module: impl AsRef<str>, folder: impl Into<PathBuf>) -> Self {
-        let module = module.as_ref().trim_start_matches("::").split("::").map(|name| name.trim().replace('-', "_"));
+        let module =
+            module.as_ref().trim_start_matches("::").split("::").map(|name| name.trim().replace('-', "_"));
         self.provided.push((module.collect(), folder.into()));
         self
     }
@@ -118,13 +119,19 @@ impl Config {
         job.inputs.iter().for_each(|path| cargo.rerun_if_changed(path));
         let compiled = match request::compile(&job) {
             Ok(compiled) => compiled,
-            Err(Error::CompilerMissing { .. }) if self.checked_in.is_some() && !self.check && target.is_file() => {
+            Err(Error::CompilerMissing { .. })
+                if self.checked_in.is_some() && !self.check && target.is_file() =>
+            {
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         compiled.folders.iter().for_each(|folder| cargo.rerun_if_changed(folder));
-        compiled.sources.iter().filter(|source| source.path.is_file()).for_each(|source| cargo.rerun_if_changed(&source.path));
+        compiled
+            .sources
+            .iter()
+            .filter(|source| source.path.is_file())
+            .for_each(|source| cargo.rerun_if_changed(&source.path));
 
         let mut text = generate(&compiled)?;
         if self.checked_in.is_some() {
@@ -165,7 +172,10 @@ fn generate(compiled: &Compiled) -> Result<String, Error> {
         Ok(print(&model, &names, &messages.map_err(|error| defect(error.to_string()))?))
     }))
     .unwrap_or_else(|panic| {
-        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let why = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
         Err(defect(format!("panic: {}", why.unwrap_or("without a message"))))
     })
 }

@@ -32,7 +32,9 @@ pub enum Error {
     #[error("{}", Listed(.0))]
     Refused(Vec<Refusal>),
     /// The committed code is not what the contracts generate (only when checking, see [`Config::check`](crate::Config::check)).
-    #[error("{path} is not what the contracts generate: build once without SELFSAME_CHECK, and commit the file")]
+    #[error(
+        "{path} is not what the contracts generate: build once without SELFSAME_CHECK, and commit the file"
+    )]
     Stale {
         /// The committed file.
         path: PathBuf,
@@ -46,7 +48,9 @@ pub enum Error {
         why: String,
     },
     /// There is nowhere to write to.
-    #[error("OUT_DIR is not set: call this from a build.rs, or name a folder with Config::out_dir or Config::checked_in")]
+    #[error(
+        "OUT_DIR is not set: call this from a build.rs, or name a folder with Config::out_dir or Config::checked_in"
+    )]
     NoOutDir,
     /// A file could not be read or written.
     #[error("{path}: {error}")]
@@ -58,7 +62,9 @@ pub enum Error {
         error: std::io::Error,
     },
     /// A defect of selfsame-build or of capnpc: no contract should lead here.
-    #[error("selfsame-build failed on {files}: {why}\nThis is a defect; please report it together with these files.")]
+    #[error(
+        "selfsame-build failed on {files}: {why}\nThis is a defect; please report it together with these files."
+    )]
     Defect {
         /// The files that were compiled.
         files: String,

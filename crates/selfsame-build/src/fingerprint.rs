@@ -93,7 +93,9 @@ impl Walk<'_> {
             self.names.text(&field.name);
             let mut selected = selected.clone();
             // The first member of a union is where a field outside it was that has been moved into it since.
-            if let (Some(offset), Some(discriminant @ 1..)) = (structure.discriminant_offset, field.discriminant) {
+            if let (Some(offset), Some(discriminant @ 1..)) =
+                (structure.discriminant_offset, field.discriminant)
+            {
                 selected.push((offset, discriminant));
             }
             match &field.kind {
@@ -209,3 +211,6 @@ impl Fnv {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

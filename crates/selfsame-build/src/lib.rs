@@ -6,7 +6,7 @@
 //!     selfsame_build::compile("schemas")
 //! }
 //! ```
-//! ```ignore
+//! ```text
 //! // src/lib.rs
 //! selfsame::include_contracts!(pub mod api);
 //! ```

@@ -228,7 +228,9 @@ impl Model {
     /// `Outer.Inner`, as the contract spells it.
     pub fn path(&self, node: &Node) -> String {
         match node.parent.and_then(|parent| self.nodes.get(&parent)) {
-            Some(parent) if !matches!(parent.kind, Kind::File) => format!("{}.{}", self.path(parent), node.name),
+            Some(parent) if !matches!(parent.kind, Kind::File) => {
+                format!("{}.{}", self.path(parent), node.name)
+            }
             _ => node.name.clone(),
         }
     }

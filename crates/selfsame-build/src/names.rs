@@ -34,10 +34,11 @@ pub(crate) struct MethodNames {
 }
 
 const KEYWORDS: [&str; 52] = [
-    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum",
-    "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move",
-    "mut", "override", "priv", "pub", "ref", "return", "self", "Self", "static", "struct", "super", "trait", "true", "try",
-    "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
+    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop",
+    "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "Self",
+    "static", "struct", "super", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use",
+    "virtual", "where", "while", "yield",
 ];
 
 /// More words that capnpc puts an underscore behind.
@@ -45,12 +46,13 @@ const CAPNPC_KEYWORDS: [&str; 6] = ["alignof", "offsetof", "once", "proc", "pure
 
 /// capnpc's code says these without a path, so that no module may be called so.
 const BARE: [&str; 18] = [
-    "core", "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
-    "f32", "f64",
+    "core", "bool", "char", "str", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64",
+    "i128", "isize", "f32", "f64",
 ];
 
 /// What capnpc puts into the module of every struct.
-const OF_A_STRUCT: [&str; 7] = ["Owned", "Reader", "Builder", "Pipeline", "Which", "WhichReader", "WhichBuilder"];
+const OF_A_STRUCT: [&str; 7] =
+    ["Owned", "Reader", "Builder", "Pipeline", "Which", "WhichReader", "WhichBuilder"];
 
 /// What a generated client can do besides calling, and what its traits would hide.
 const OF_A_CLIENT: [&str; 5] = ["new", "connect", "local", "channel", "clone"];
@@ -142,7 +144,9 @@ impl Names {
                     names.declare_methods(model, node, &mut scope);
                 }
                 Kind::Enum(declared) => {
-                    for (index, name) in declared.enumerants.iter().enumerate().filter(|(_, name)| *name == "self") {
+                    for (index, name) in
+                        declared.enumerants.iter().enumerate().filter(|(_, name)| *name == "self")
+                    {
                         names.members.insert((node.id, index), format!("{name}_"));
                     }
                 }
@@ -160,7 +164,10 @@ impl Names {
                 Kind::Enum(_) => {
                     // capnpc derives the enum's private module from the name of the type.
                     let mut name = node.name.clone();
-                    while is_reserved(&name) || scope.types.contains(&name) || scope.types.contains(&capnpc_module(&name)) {
+                    while is_reserved(&name)
+                        || scope.types.contains(&name)
+                        || scope.types.contains(&capnpc_module(&name))
+                    {
                         name.push('_');
                     }
                     let module = capnpc_module(&name);
@@ -187,7 +194,9 @@ impl Names {
 
     fn declare_in_struct(&mut self, model: &Model, node: &Node, structure: &Struct) {
         let mut scope = Scope::new(&OF_A_STRUCT, &[]);
-        for (index, field) in structure.fields.iter().enumerate().filter(|(_, field)| field.discriminant.is_some()) {
+        for (index, field) in
+            structure.fields.iter().enumerate().filter(|(_, field)| field.discriminant.is_some())
+        {
             let variant = scope.take_type(capitalised(&field.name));
             let renamed = variant.len() - field.name.len();
             scope.values.insert(variant);

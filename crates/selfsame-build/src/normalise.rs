@@ -47,9 +47,11 @@ fn mark_name(structure: u64) -> String {
 /// Whether selfsame adds something to the module of this struct.
 pub(crate) fn is_marked(model: &Model, node: &Node) -> bool {
     matches!(node.kind, Kind::Struct(_))
-        && node.nested.iter().filter_map(|id| model.nodes.get(id)).any(|nested| {
-            matches!(nested.kind, Kind::Struct(_) | Kind::Interface(_))
-        })
+        && node
+            .nested
+            .iter()
+            .filter_map(|id| model.nodes.get(id))
+            .any(|nested| matches!(nested.kind, Kind::Struct(_) | Kind::Interface(_)))
 }
 
 pub(crate) fn normalise(
@@ -91,7 +93,9 @@ impl Normaliser<'_> {
         }
 
         let (mut units, mut provided) = (Vec::new(), Vec::new());
-        for node in self.model.nodes.values().filter(|node| matches!(node.kind, Kind::File | Kind::Interface(_))) {
+        for node in
+            self.model.nodes.values().filter(|node| matches!(node.kind, Kind::File | Kind::Interface(_)))
+        {
             match self.model.file_of(node).map(|file| &file.place) {
                 Some(Place::Here) => units.push(node.id),
                 Some(Place::Provided(module)) => {
@@ -135,9 +139,10 @@ impl Normaliser<'_> {
                 let mut fields = reader.get_fields()?;
                 for (index, field) in structure.fields.iter().enumerate() {
                     let mut to = fields.reborrow().get(length(index));
-                    annotate(to.reborrow().init_annotations(self.names.member(id, index).is_some().into()), &[
-                        (NAME, self.names.member(id, index).unwrap_or(&field.name)),
-                    ]);
+                    annotate(
+                        to.reborrow().init_annotations(self.names.member(id, index).is_some().into()),
+                        &[(NAME, self.names.member(id, index).unwrap_or(&field.name))],
+                    );
                     self.field(to)?;
                 }
             }

@@ -23,7 +23,8 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<(), Error> {
 fn is_current(path: &Path, text: &str) -> Result<bool, Error> {
     match fs::read(path) {
         // A checkout may have turned line ends into the system's own.
-        Ok(bytes) => Ok(bytes == text.as_bytes() || String::from_utf8(bytes).is_ok_and(|old| old.replace("\r\n", "\n") == text)),
+        Ok(bytes) => Ok(bytes == text.as_bytes()
+            || String::from_utf8(bytes).is_ok_and(|old| old.replace("\r\n", "\n") == text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io(path, error)),
     }

@@ -122,7 +122,9 @@ impl Printer<'_> {
         if !line.trim_start().starts_with("pub const SELFSAME_HERE") {
             return None;
         }
-        self.model.here().find(|node| normalise::is_marked(self.model, node) && normalise::mark(node.id) == line.trim())
+        self.model
+            .here()
+            .find(|node| normalise::is_marked(self.model, node) && normalise::mark(node.id) == line.trim())
     }
 
     /// What selfsame adds to a scope for each declaration in it.

@@ -135,7 +135,8 @@ fn inputs(job: &Job) -> Result<Inputs, Error> {
             }
             folders.push(input.clone());
         } else {
-            let parent = input.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent =
+                input.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             add_root(&mut roots, parent, None)?;
             files.insert(path);
         }
@@ -178,7 +179,8 @@ fn source(roots: &[Root], path: &Path) -> Result<Source, Error> {
         .filter(|root| path.starts_with(&root.dir))
         .min_by_key(|root| (!is_provided(root), !root.is_input, root.dir.components().count()));
     let Some((root, inside)) = root.and_then(|root| Some((root, path.strip_prefix(&root.dir).ok()?))) else {
-        let why = "it is imported, but lies in no folder of schemas; name its folder with Config::import_path";
+        let why =
+            "it is imported, but lies in no folder of schemas; name its folder with Config::import_path";
         return Err(Error::Input { path: path.to_owned(), why: why.to_owned() });
     };
     let module = inside
@@ -217,8 +219,10 @@ fn run(tool: &Path, roots: &[Root], files: &[PathBuf]) -> Result<message::Reader
     // The request comes from a tool that the user trusts to read the schemas, and may be as large as these are.
     let mut options = ReaderOptions::new();
     options.traversal_limit_in_words(None);
-    serialize::read_message(&output.stdout[..], options)
-        .map_err(|error| Error::Compiler { tool: tool.to_owned(), words: format!("its output is no request: {error}") })
+    serialize::read_message(&output.stdout[..], options).map_err(|error| Error::Compiler {
+        tool: tool.to_owned(),
+        words: format!("its output is no request: {error}"),
+    })
 }
 
 fn option(name: &str, path: &Path) -> std::ffi::OsString {
@@ -245,7 +249,9 @@ fn missing(
             }
             let name = import.get_name().and_then(|name| Ok(name.to_string()?)).map_err(undecodable)?;
             let Some(path) = locate(&name, source, roots) else {
-                let why = format!("its import \"{name}\" was not found on disk; name its folder with Config::import_path");
+                let why = format!(
+                    "its import \"{name}\" was not found on disk; name its folder with Config::import_path"
+                );
                 return Err(Error::Input { path: PathBuf::from(&source.shown), why });
             };
             if !found.contains(&path) && !sources.iter().any(|source| source.path == path) {

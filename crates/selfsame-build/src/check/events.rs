@@ -23,7 +23,8 @@ impl Checker<'_> {
                 let Some(topic) = structure.topics.first() else { continue };
                 if let Some(other) = known.insert(topic, node) {
                     let place = model.file_of(other).map_or("", |file| &file.shown);
-                    let wrong = format!("the topic \"{topic}\" is that of {} in {place} too", model.path(other));
+                    let wrong =
+                        format!("the topic \"{topic}\" is that of {} in {place} too", model.path(other));
                     self.refuse(node, model.path(node), wrong, "give each event a topic of its own");
                 }
             }
@@ -55,13 +56,22 @@ impl Checker<'_> {
             let (wrong, remedy) = if structure.is_group {
                 ("a key may not stand in a group", "move it out to the event itself")
             } else if structure.topics.is_empty() {
-                ("its struct is no event", "annotate the struct with $Selfsame.topic, or leave out $Selfsame.key")
+                (
+                    "its struct is no event",
+                    "annotate the struct with $Selfsame.topic, or leave out $Selfsame.key",
+                )
             } else if field.discriminant.is_some() {
-                ("a key may not be a member of a union, since not every event would have it", "move it out of the union")
+                (
+                    "a key may not be a member of a union, since not every event would have it",
+                    "move it out of the union",
+                )
             } else if count > 0 {
                 ("it is a second key", "keep one: an event has one key at most")
             } else if !matches!(&field.kind, FieldKind::Slot { ty, .. } if is_key(ty)) {
-                ("a field of this type cannot be a key", "take a field of type Text, an integer, Bool or an enum")
+                (
+                    "a field of this type cannot be a key",
+                    "take a field of type Text, an integer, Bool or an enum",
+                )
             } else {
                 continue;
             };

@@ -27,7 +27,9 @@ impl Checker<'_> {
             match &field.kind {
                 FieldKind::Slot { ty, .. } => self.usable(node, &item, ty),
                 FieldKind::Group(group) => {
-                    if let (Some(declared), Some(structure)) = (self.model.nodes.get(group), self.model.structure(*group)) {
+                    if let (Some(declared), Some(structure)) =
+                        (self.model.nodes.get(group), self.model.structure(*group))
+                    {
                         self.fields(declared, structure, &item);
                     }
                 }
@@ -57,7 +59,8 @@ impl Checker<'_> {
         }
         match ty {
             Type::Interface(_) | Type::Capability => {
-                let wrong = "it is a capability, and a message of selfsame is data: it may be stored and sent again";
+                let wrong =
+                    "it is a capability, and a message of selfsame is data: it may be stored and sent again";
                 let remedy = "pass a name or an id, and serve the interface by itself";
                 self.refuse(node, item.to_owned(), wrong, remedy);
             }
@@ -76,7 +79,12 @@ impl Checker<'_> {
             Type::MethodParameter => {
                 self.refuse(node, item.to_owned(), "its type is a parameter of the method", "name a type");
             }
-            Type::Primitive(_) | Type::Text | Type::Data | Type::Enum(_) | Type::AnyPointer | Type::Parameter { .. } => {}
+            Type::Primitive(_)
+            | Type::Text
+            | Type::Data
+            | Type::Enum(_)
+            | Type::AnyPointer
+            | Type::Parameter { .. } => {}
         }
     }
 
@@ -114,10 +122,14 @@ fn has_code(file: &File) -> bool {
 }
 
 fn arguments(reference: &StructRef) -> impl Iterator<Item = &Type> {
-    reference.brand.iter().flat_map(|(_, binding)| match binding {
-        Binding::Bind(types) => types.as_slice(),
-        Binding::Inherit => &[],
-    }).flatten()
+    reference
+        .brand
+        .iter()
+        .flat_map(|(_, binding)| match binding {
+            Binding::Bind(types) => types.as_slice(),
+            Binding::Inherit => &[],
+        })
+        .flatten()
 }
 
 fn mentions_parameter(ty: &Type) -> bool {
@@ -125,7 +137,8 @@ fn mentions_parameter(ty: &Type) -> bool {
         Type::Parameter { .. } | Type::MethodParameter => true,
         Type::List(element) => mentions_parameter(element),
         Type::Struct(reference) => {
-            reference.brand.iter().any(|(_, binding)| *binding == Binding::Inherit) || arguments(reference).any(mentions_parameter)
+            reference.brand.iter().any(|(_, binding)| *binding == Binding::Inherit)
+                || arguments(reference).any(mentions_parameter)
         }
         _ => false,
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use capnp::schema_capnp::{annotation, brand, code_generator_request, field, method, node, type_, value};
 use capnp::message;
+use capnp::schema_capnp::{annotation, brand, code_generator_request, field, method, node, type_, value};
 
 use super::*;
 use crate::request::Compiled;
@@ -100,10 +100,11 @@ fn read_node(node: node::Reader<'_>, parents: &HashMap<u64, u64>, docs: &Docs) -
         node::Annotation(_) => Kind::Annotation,
     };
     // A member of a cycle cannot happen in a request; the bound keeps a broken one from hanging the build.
-    let file = std::iter::successors(Some(id), |scope| parents.get(scope).copied().filter(|&parent| parent != 0))
-        .take(parents.len() + 1)
-        .last()
-        .unwrap_or(id);
+    let file =
+        std::iter::successors(Some(id), |scope| parents.get(scope).copied().filter(|&parent| parent != 0))
+            .take(parents.len() + 1)
+            .last()
+            .unwrap_or(id);
     let nested = node.get_nested_nodes()?.iter().map(|nested| nested.get_id()).collect();
     Ok(Node {
         id,
@@ -131,7 +132,8 @@ fn read_struct(node: node::Reader<'_>, structure: node::struct_::Reader<'_>) -> 
             topics.push(topic?.to_string()?);
         }
     }
-    let discriminant_offset = (structure.get_discriminant_count() > 0).then(|| structure.get_discriminant_offset());
+    let discriminant_offset =
+        (structure.get_discriminant_count() > 0).then(|| structure.get_discriminant_offset());
     Ok(Struct {
         fields,
         discriminant_offset,
@@ -151,7 +153,10 @@ fn read_field(field: field::Reader<'_>) -> capnp::Result<Field> {
         field::Slot(slot) => FieldKind::Slot {
             offset: slot.get_offset(),
             ty: read_type(slot.get_type()?)?,
-            default: slot.get_had_explicit_default().then(|| canonical(slot.get_default_value()?)).transpose()?,
+            default: slot
+                .get_had_explicit_default()
+                .then(|| canonical(slot.get_default_value()?))
+                .transpose()?,
         },
         field::Group(group) => FieldKind::Group(group.get_type_id()),
     };
@@ -196,8 +201,14 @@ fn read_method(
         name: method.get_name()?.to_string()?,
         docs,
         ordinal,
-        params: StructRef { id: method.get_param_struct_type(), brand: read_brand(method.get_param_brand()?)? },
-        results: StructRef { id: method.get_result_struct_type(), brand: read_brand(method.get_result_brand()?)? },
+        params: StructRef {
+            id: method.get_param_struct_type(),
+            brand: read_brand(method.get_param_brand()?)?,
+        },
+        results: StructRef {
+            id: method.get_result_struct_type(),
+            brand: read_brand(method.get_result_brand()?)?,
+        },
         retry: retry.or(defaults.0).unwrap_or(Retry::Once),
         raises: raises.or_else(|| defaults.1.clone()),
         generic: !method.get_implicit_parameters()?.is_empty(),
@@ -220,10 +231,13 @@ fn annotations(
                 }
             }
             id::RAISES_IT => {
-                let bound = read_brand(annotation.get_brand()?)?.into_iter().find_map(|(scope, binding)| match binding {
-                    Binding::Bind(types) if scope == id::RAISES => types.into_iter().next().flatten(),
-                    _ => None,
-                });
+                let bound =
+                    read_brand(annotation.get_brand()?)?.into_iter().find_map(
+                        |(scope, binding)| match binding {
+                            Binding::Bind(types) if scope == id::RAISES => types.into_iter().next().flatten(),
+                            _ => None,
+                        },
+                    );
                 raises = Some(bound.map_or(Raises::Nothing, Raises::Type));
             }
             _ => {}

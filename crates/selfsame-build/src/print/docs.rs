@@ -25,7 +25,9 @@ pub(super) fn comment(text: &str, sign: &str) -> Vec<String> {
             let language = match bare[length..].trim() {
                 "" | "rust" => "text",
                 // An attribute of rustdoc's (`ignore`, `no_run`) would make it Rust as well.
-                other if other.chars().all(|c| c.is_ascii_alphanumeric()) && !RUSTDOC.contains(&other) => other,
+                other if other.chars().all(|c| c.is_ascii_alphanumeric()) && !RUSTDOC.contains(&other) => {
+                    other
+                }
                 _ => "text",
             };
             fence = Some(bare[..length].to_owned());
@@ -59,7 +61,10 @@ mod tests {
         assert_eq!(comment("    let x = 1;", "///"), ["///    let x = 1;"]);
         assert_eq!(comment("\tlet x = 1;", "///"), ["///  let x = 1;"]);
         assert_eq!(comment("```\nlet x\n```", "///"), ["/// ```text", "/// let x", "/// ```"]);
-        assert_eq!(comment("~~~~rust\nlet x\n~~~\n~~~~", "///"), ["/// ~~~~text", "/// let x", "/// ~~~", "/// ~~~~"]);
+        assert_eq!(
+            comment("~~~~rust\nlet x\n~~~\n~~~~", "///"),
+            ["/// ~~~~text", "/// let x", "/// ~~~", "/// ~~~~"]
+        );
         assert_eq!(comment("``` no_run\nx", "//!"), ["//! ```text", "//! x", "//! ```"]);
         assert_eq!(comment("```json\n{}\n```", "///")[0], "/// ```json");
     }

@@ -19,7 +19,9 @@ impl Printer<'_> {
             format!("    const NAME: &'static str = {topic:?};"),
             format!("    const TYPE_ID: u64 = {};", hex(node.id)),
             String::new(),
-            format!("    fn key({argument}: {path}::Reader<'_>) -> {CODEGEN}::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {{"),
+            format!(
+                "    fn key({argument}: {path}::Reader<'_>) -> {CODEGEN}::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {{"
+            ),
             format!("        ::core::result::Result::Ok({key})"),
             "    }".to_owned(),
             "}".to_owned(),

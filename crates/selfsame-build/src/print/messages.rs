@@ -30,7 +30,8 @@ impl Messages {
             let path = folder.path().join(format!("{}_capnp.rs", stem(*unit)));
             let text = fs::read_to_string(&path).map_err(failed)?;
             // Its header ends with an empty line; ours replaces it.
-            let lines = text.lines().skip_while(|line| !line.is_empty()).map(|line| line.trim_end().to_owned());
+            let lines =
+                text.lines().skip_while(|line| !line.is_empty()).map(|line| line.trim_end().to_owned());
             let mut lines: Vec<String> = lines.collect();
             if lines.iter().all(String::is_empty) {
                 lines.clear();

@@ -104,7 +104,9 @@ fn module_of(line: &str) -> Option<String> {
 fn path_length(text: &str) -> usize {
     let mut length = 0;
     loop {
-        let name = text[length..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(text.len(), |end| length + end);
+        let name = text[length..]
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .map_or(text.len(), |end| length + end);
         let rest = &text[name..];
         match rest.strip_prefix("::") {
             Some(next) if next.starts_with(|c: char| c.is_alphanumeric() || c == '_') => length = name + 2,
@@ -124,13 +126,15 @@ mod tests {
     #[test]
     fn goes_up_to_what_is_shared_and_down_again() {
         let text = "pub mod a {\n fn f() { crate::__selfsame::b::C }\n pub mod b { /* T */\n  crate::__selfsame::a::c::D<'a>\n }\n}";
-        let expected = "pub mod a {\n fn f() { super::b::C }\n pub mod b { /* T */\n  super::c::D<'a>\n }\n}\n";
+        let expected =
+            "pub mod a {\n fn f() { super::b::C }\n pub mod b { /* T */\n  super::c::D<'a>\n }\n}\n";
         assert_eq!(relocated(text), expected);
     }
 
     #[test]
     fn says_self_where_a_type_parameter_could_be_meant() {
-        let text = "pub mod a {\n impl<S: crate::__selfsame::a::S> X {}\n crate::__selfsame::a::b::Reader::<'a>\n}";
+        let text =
+            "pub mod a {\n impl<S: crate::__selfsame::a::S> X {}\n crate::__selfsame::a::b::Reader::<'a>\n}";
         assert_eq!(relocated(text), "pub mod a {\n impl<S: self::S> X {}\n b::Reader::<'a>\n}\n");
     }
 

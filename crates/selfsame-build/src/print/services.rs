@@ -31,7 +31,10 @@ impl Printer<'_> {
         let mut taken = HashSet::new();
         let mut offered = Vec::new();
         for id in std::iter::once(node.id).chain(self.model.bases(node.id)) {
-            let (Some(interface), Some(declared)) = (self.model.nodes.get(&id), self.model.interface(id)) else { continue };
+            let (Some(interface), Some(declared)) = (self.model.nodes.get(&id), self.model.interface(id))
+            else {
+                continue;
+            };
             for method in &declared.methods {
                 let mut function = self.names.method(id, method.ordinal).function.clone();
                 if taken.contains(&function) {
@@ -70,10 +73,13 @@ impl Printer<'_> {
     fn service_trait(&self, node: &Node, interface: &Interface) -> Vec<String> {
         let name = self.names.item(node.id);
         let bases = interface.extends.iter().filter(|base| self.is_interface(**base));
-        let bases: String = bases.map(|base| format!(" + {}", self.trait_path(self.model.node(*base)))).collect();
+        let bases: String =
+            bases.map(|base| format!(" + {}", self.trait_path(self.model.node(*base)))).collect();
         let mut lines = vec![String::new()];
         lines.extend(comment(&node.docs, "///"));
-        lines.push(format!("pub trait {name}: ::core::marker::Send + ::core::marker::Sync + 'static{bases} {{"));
+        lines.push(format!(
+            "pub trait {name}: ::core::marker::Send + ::core::marker::Sync + 'static{bases} {{"
+        ));
         for method in &interface.methods {
             lines.extend(indent(comment(&method.docs, "///")));
             lines.extend(indent(self.signature(node, method)));
@@ -87,7 +93,8 @@ impl Printer<'_> {
     /// A service that is shared is a service.
     fn shared(&self, node: &Node, interface: &Interface) -> Vec<String> {
         let path = self.trait_path(node);
-        let mut lines = vec![String::new(), format!("impl<S: {path} + ?Sized> {path} for ::std::sync::Arc<S> {{")];
+        let mut lines =
+            vec![String::new(), format!("impl<S: {path} + ?Sized> {path} for ::std::sync::Arc<S> {{")];
         for method in &interface.methods {
             let function = &self.names.method(node.id, method.ordinal).function;
             lines.extend(indent(self.signature(node, method)));
@@ -203,7 +210,10 @@ impl Printer<'_> {
                 "        &self,".to_owned(),
                 format!("        fill: impl ::core::ops::FnOnce({}) -> R,", self.builder(&method.params)),
                 format!("    ) -> {CODEGEN}::Call<{marker}> {{"),
-                format!("        self.channel.call::<{marker}, R>(&{}::INTERFACE, fill)", self.path(interface)),
+                format!(
+                    "        self.channel.call::<{marker}, R>(&{}::INTERFACE, fill)",
+                    self.path(interface)
+                ),
                 "    }".to_owned(),
             ]);
         }
@@ -236,7 +246,12 @@ impl Printer<'_> {
             format!("    fingerprint: {},", hex(fingerprint.whole)),
             "    shape: &[".to_owned(),
         ];
-        lines.extend(fingerprint.shape.iter().map(|(member, form)| format!("        ({}, {}),", hex(*member), hex(*form))));
+        lines.extend(
+            fingerprint
+                .shape
+                .iter()
+                .map(|(member, form)| format!("        ({}, {}),", hex(*member), hex(*form))),
+        );
         lines.extend(["    ],".to_owned(), "    methods: &[".to_owned()]);
         for method in &interface.methods {
             lines.push(format!("        &<{} as {CODEGEN}::Method>::INFO,", self.marker(node, method)));
@@ -244,7 +259,9 @@ impl Printer<'_> {
         lines.extend(["    ],".to_owned(), "};".to_owned(), String::new()]);
         lines.push(format!("/// `{}` and what it extends.", self.model.path(node)));
         lines.push(format!("pub static INTERFACES: &[&{CODEGEN}::InterfaceInfo] = &["));
-        for id in std::iter::once(node.id).chain(self.model.bases(node.id)).filter(|id| self.is_interface(*id)) {
+        for id in
+            std::iter::once(node.id).chain(self.model.bases(node.id)).filter(|id| self.is_interface(*id))
+        {
             lines.push(format!("    &{}::INTERFACE,", self.path(self.model.node(id))));
         }
         lines.push("];".to_owned());

@@ -61,7 +61,8 @@ impl Printer<'_> {
         }
         let arguments = lifetime.map(str::to_owned).into_iter().chain(scopes.into_iter().rev().flatten());
         let arguments: Vec<String> = arguments.collect();
-        let arguments = if arguments.is_empty() { String::new() } else { format!("<{}>", arguments.join(", ")) };
+        let arguments =
+            if arguments.is_empty() { String::new() } else { format!("<{}>", arguments.join(", ")) };
         format!("{}::{leaf}{arguments}", self.path(self.model.node(reference.id)))
     }
 
@@ -93,13 +94,19 @@ impl Printer<'_> {
             Type::List(element) => match &**element {
                 Type::Text => format!("{capnp}::text_list::Owned"),
                 Type::Data => format!("{capnp}::data_list::Owned"),
-                Type::Primitive(primitive) => format!("{capnp}::primitive_list::Owned<{}>", self.primitive(*primitive)),
+                Type::Primitive(primitive) => {
+                    format!("{capnp}::primitive_list::Owned<{}>", self.primitive(*primitive))
+                }
                 Type::Enum(_) => format!("{capnp}::enum_list::Owned<{}>", self.owned_type(element)),
                 Type::List(_) => format!("{capnp}::list_list::Owned<{}>", self.owned_type(element)),
                 _ => format!("{capnp}::struct_list::Owned<{}>", self.owned_type(element)),
             },
             // What `check` refuses does not get here.
-            Type::AnyPointer | Type::Interface(_) | Type::Capability | Type::Parameter { .. } | Type::MethodParameter => {
+            Type::AnyPointer
+            | Type::Interface(_)
+            | Type::Capability
+            | Type::Parameter { .. }
+            | Type::MethodParameter => {
                 format!("{capnp}::any_pointer::Owned")
             }
         }
