@@ -7,8 +7,7 @@ use bytes::Bytes;
 use crate::codegen::{Answering, Method};
 use crate::error::{Fault, Verdict};
 use crate::protocol::Refusal;
-use crate::protocol::dedup::Terminal;
-use crate::protocol::wire::Refused;
+use crate::protocol::dedup::{Shed, Terminal};
 use crate::request::{Answer, Context};
 
 /// A call on its way to its handler.
@@ -53,7 +52,7 @@ impl Outgoing {
     }
 
     fn not_started(refusal: Refusal, message: String) -> Self {
-        Outgoing(Terminal::NotStarted(Refused { refusal, ambiguous: false, retry_after: None, message }))
+        Outgoing(Terminal::NotStarted(Shed { refusal, retry_after: None, message }))
     }
 }
 

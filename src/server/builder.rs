@@ -40,7 +40,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(5),
             wire: wire::Limits::default(),
             dedup: dedup::Limits::default(),
-            router: RouterOptions::default(),
+            router: RouterOptions::router(),
         }
     }
 }
@@ -84,8 +84,10 @@ impl ServerBuilder {
     /// The longest parameters or reply, in bytes. Default: 16 MiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: u32) -> Self {
-        self.settings.wire.body = bytes as usize;
-        self.settings.router.message_limit = self.settings.router.message_limit.max(2 * bytes as usize);
+        self.settings.wire.body = bytes;
+        let router = &mut self.settings.router;
+        router.frame_limit = router.frame_limit.max(u64::from(bytes));
+        router.message_limit = router.message_limit.max(2 * u64::from(bytes));
         self
     }
 

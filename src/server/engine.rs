@@ -17,8 +17,8 @@ use super::work::{self, Answers, Started};
 use crate::io::{Port, RouterEvent};
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
-use crate::protocol::dedup::{Admission, Attempt, Dedup, Execution, Minted, Now, Pressure, Terminal};
-use crate::protocol::wire::{self, BadEntry, Call, Encoder, Entry, Goodbye, Hello, Refused, Reply};
+use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
+use crate::protocol::wire::{self, BadEntry, Call, Encoder, Entry, Goodbye, Hello, Reply, Subject};
 use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp, WallTime};
 use crate::request::{Context, ContextParts};
 
@@ -71,10 +71,13 @@ pub(super) struct Engine {
     started: u64,
     answers: Answers,
     answered: mpsc::UnboundedReceiver<(Execution, Terminal)>,
+    /// Kept for its memory.
+    deliveries: Vec<Delivery>,
     counters: ServerCounters,
     publish: watch::Sender<ServerCounters>,
-    /// No call is admitted any more.
-    draining: bool,
+    /// Once set, no call is admitted any more, and what runs then is left behind.
+    drain_until: Option<Instant>,
+    incarnation: Incarnation,
 }
 
 /// A connection.
@@ -83,8 +86,6 @@ struct Peer {
     /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
     envelope: bool,
     registration: Option<Registration>,
-    /// When something last came from it.
-    heard: Instant,
 }
 
 /// A call that waits for a handler.
@@ -148,9 +149,11 @@ impl Engine {
             started: 0,
             answers,
             answered,
+            deliveries: Vec::new(),
             counters: ServerCounters::default(),
             publish,
-            draining: false,
+            drain_until: None,
+            incarnation: identity.incarnation,
         }
     }
 
@@ -166,12 +169,12 @@ impl Engine {
                 },
                 Some((execution, terminal)) = self.answered.recv() => self.finished(execution, terminal),
                 // Dropping the sender shuts down too: the future of `serve_until` was dropped.
-                _ = &mut shutdown, if !self.draining => self.begin_drain(),
+                _ = &mut shutdown, if self.drain_until.is_none() => self.begin_drain(),
                 _ = housekeeping.tick() => self.keep_house(),
             }
             self.take_what_is_at_hand();
             self.flush();
-            if self.draining && (self.running.is_empty() && self.queue.is_empty() || self.drain_is_over()) {
+            if self.drain_until.is_some() && (self.running.is_empty() || self.drain_is_over()) {
                 return self.end().await;
             }
         }
@@ -196,9 +199,8 @@ impl Engine {
     fn take(&mut self, event: RouterEvent) {
         match event {
             RouterEvent::Opened(connection, ..) => {
-                let encoder = Encoder::new(&self.settings.wire);
-                let peer = Peer { encoder, envelope: false, registration: None, heard: Instant::now() };
-                self.peers.insert(connection, peer);
+                let encoder = Encoder::new(self.settings.wire);
+                self.peers.insert(connection, Peer { encoder, envelope: false, registration: None });
             }
             RouterEvent::Message(connection, frames) => self.message(connection, frames),
             RouterEvent::Closed(connection, _) => {
@@ -210,24 +212,23 @@ impl Engine {
 
     fn message(&mut self, from: ConnectionId, mut frames: Vec<Bytes>) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        peer.heard = Instant::now();
         if frames.len() > 1 && frames[0].is_empty() {
             peer.envelope = true;
             frames.remove(0);
         }
-        let entries = match wire::decode(&frames, &self.settings.wire) {
-            Ok(entries) => entries,
+        match wire::decode(&frames, &self.settings.wire) {
+            Ok(decoded) => {
+                for entry in decoded.entries {
+                    match entry {
+                        Ok(entry) => self.entry(from, entry),
+                        Err(bad) => self.bad_entry(from, &bad),
+                    }
+                }
+            }
             Err(error) => {
                 self.counters.malformed += 1;
                 tracing::warn!(%from, %error, "a message could not be decoded");
-                let goodbye = Goodbye { reason: error.to_string(), refusal: Some(Refusal::Malformed) };
-                return self.say(from, Entry::Goodbye(goodbye));
-            }
-        };
-        for entry in entries {
-            match entry {
-                Ok(entry) => self.entry(from, entry),
-                Err(bad) => self.bad_entry(from, bad),
+                self.say(from, Entry::Goodbye(error.goodbye()));
             }
         }
     }
@@ -245,7 +246,7 @@ impl Engine {
             Entry::Ack(ack) => self.dedup.ack(&ack, Principal::ANYONE, now),
             Entry::Ping(number) => {
                 if let Some(registration) = self.peers.get(&from).and_then(|peer| peer.registration) {
-                    self.dedup.touch(registration, now);
+                    self.dedup.touch(registration, Principal::ANYONE, now);
                 }
                 self.say(from, Entry::Pong(number));
             }
@@ -257,12 +258,19 @@ impl Engine {
         }
     }
 
-    fn bad_entry(&mut self, from: ConnectionId, bad: BadEntry) {
+    fn bad_entry(&mut self, from: ConnectionId, bad: &BadEntry) {
         self.counters.malformed += 1;
         tracing::warn!(%from, error = %bad, "an entry could not be decoded");
-        if let Some(reply) = bad.into_reply() {
-            self.say(from, Entry::Reply(reply));
+        let Some(mut answer) = bad.answer() else { return };
+        if let (Subject::Call { incarnation, .. }, Entry::Reply(reply)) = (&bad.subject, &mut answer)
+            && let wire::Answer::Refused(refused) = &mut reply.answer
+            && *incarnation != self.incarnation
+        {
+            // An earlier life, with other limits, may have run this very attempt.
+            refused.refusal = Refusal::HelloFirst;
+            refused.ambiguous = true;
         }
+        self.say(from, answer);
     }
 
     fn hello(&mut self, from: ConnectionId, hello: &Hello, now: Now) {
@@ -270,7 +278,7 @@ impl Engine {
             let reason = format!("this server speaks versions 1 to {}, not {}", wire::VERSION, hello.version);
             return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Incompatible) }));
         };
-        if self.draining {
+        if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
         let minted = Minted { registration: Registration(crate::random::u128().max(1)), stamp: Stamp(crate::random::u64().max(1)) };
@@ -279,10 +287,12 @@ impl Engine {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.registration = Some(welcome.registration);
                 }
+                // Only who says hello promised to be heard: a plain ZeroMQ peer may be silent for as long as it likes.
+                self.port.set_idle_timeout(from, Some(3 * self.settings.heartbeat));
                 let welcome = wire::Welcome {
                     version,
                     heartbeat: self.settings.heartbeat,
-                    body_limit: u32::try_from(self.settings.wire.body).unwrap_or(u32::MAX),
+                    body_limit: self.settings.wire.body,
                     contracts: self.routes.differing(&hello.contracts),
                     ..welcome
                 };
@@ -297,47 +307,54 @@ impl Engine {
     }
 
     fn call(&mut self, from: ConnectionId, call: Call, now: Now) {
-        let Some((_, method)) = self.routes.method(call.interface, call.method) else {
-            let message = format!("this server has no method {} of interface {:#018x}", call.method, call.interface);
-            return self.refuse(from, &call, Refusal::UnknownMethod, message);
+        // A method that this server does not have is refused by the machine too: it looks for a record first.
+        let (class, name) = match self.routes.method(call.interface, call.method) {
+            Some((_, method)) => (method.info.retry, Some(method.info.name)),
+            None => (call.retry, None),
         };
-        let class = method.info.retry;
-        let digest = match digest(&call) {
-            Ok(digest) => digest,
-            Err(error) => return self.refuse(from, &call, Refusal::Malformed, format!("the parameters: {error}")),
+        let (digest, malformed) = match digest(&call) {
+            Ok(digest) => (digest, None),
+            Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
         };
-        let pressure = self.pressure(&call);
+        let shed = self.shed(&call, name, malformed);
         let attempt = Attempt { call: &call, digest, class, principal: Principal::ANYONE, from };
-        match self.dedup.admit(attempt, pressure, now) {
-            Admission::Execute(execution) => self.execute(execution, call, now),
+        match self.dedup.admit(&attempt, shed, now) {
+            Admission::Execute(execution) => self.execute(execution, call),
             Admission::Reply(reply) => {
-                trace_reply(method_name(&mut self.routes, &call), &reply);
                 self.count_reply(&reply);
                 self.say(from, Entry::Reply(reply));
             }
             Admission::Joined => {
                 self.counters.joined += 1;
-                let (nonce, attempt) = (trace_id(&call), call.attempt);
-                tracing::debug!(method = method_name(&mut self.routes, &call), %nonce, attempt, "joined");
+                tracing::debug!(method = name, call = ?call.id, attempt = call.attempt, "joined");
             }
-            Admission::Ignore => {}
         }
     }
 
-    fn pressure(&self, call: &Call) -> Pressure {
-        if self.draining {
-            Pressure::Refuse(Refusal::ShuttingDown)
-        } else if call.time_left.is_zero() {
-            Pressure::Refuse(Refusal::Deadline)
-        } else if self.running.len() >= self.settings.concurrency && self.queue.len() >= self.settings.queue {
-            Pressure::Refuse(Refusal::Overloaded)
-        } else {
-            Pressure::None
+    /// Why this call would not be run now, if it has to be run.
+    fn shed(&self, call: &Call, method: Option<&str>, malformed: Option<String>) -> Option<Shed> {
+        let shed = |refusal, message: String| Some(Shed { refusal, retry_after: None, message });
+        if let Some(message) = malformed {
+            return shed(Refusal::Malformed, message);
         }
+        if method.is_none() {
+            let (method, interface) = (call.method, call.interface);
+            return shed(Refusal::UnknownMethod, format!("no method {method} of interface {interface:#018x} here"));
+        }
+        if self.drain_until.is_some() {
+            return shed(Refusal::ShuttingDown, SHUTTING_DOWN.into());
+        }
+        if call.time_left.is_zero() {
+            return shed(Refusal::Deadline, "its time was up when it arrived".into());
+        }
+        if self.running.len() >= self.settings.concurrency && self.queue.len() >= self.settings.queue {
+            return shed(Refusal::Overloaded, "all handlers are busy and the queue is full".into());
+        }
+        None
     }
 
     /// Admitted: to a handler if one is free, else into the queue.
-    fn execute(&mut self, execution: Execution, call: Call, now: Now) {
+    fn execute(&mut self, execution: Execution, call: Call) {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
         let deadline = Instant::now() + call.time_left;
         let nonce = match call.id {
@@ -353,7 +370,7 @@ impl Engine {
             deadline,
             principal: Principal::ANYONE,
             trace,
-            lineage: lineage(&call, now.wall, self.settings.dedup.retention),
+            lineage: lineage(&call, self.settings.dedup.retention),
             metadata: Metadata(call.metadata),
         });
         let incoming = Incoming { context, body: call.body, interface: call.interface, ordinal: call.method };
@@ -401,17 +418,20 @@ impl Engine {
 
     fn complete(&mut self, execution: Execution, terminal: Terminal) {
         let terminal = self.within_limit(terminal);
-        for (to, reply) in self.dedup.complete(execution, terminal, self.clock.now()) {
-            trace_reply("", &reply);
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.dedup.complete(execution, terminal, self.clock.now(), &mut deliveries);
+        for Delivery { to, reply } in deliveries.drain(..) {
+            tracing::debug!(call = ?reply.id, attempt = reply.attempt, "replies");
             self.say(to, Entry::Reply(reply));
         }
+        self.deliveries = deliveries;
     }
 
     /// A reply that no client would take is the handler's mistake, and said to be.
     fn within_limit(&self, terminal: Terminal) -> Terminal {
         let limit = self.settings.wire.body;
         match terminal {
-            Terminal::Ok(body) | Terminal::Declined { body, .. } if body.len() > limit => {
+            Terminal::Ok(body) | Terminal::Declined { body, .. } if body.len() > limit as usize => {
                 Terminal::Failed(format!("the reply has {} bytes, more than the limit of {limit}", body.len()))
             }
             terminal => terminal,
@@ -423,14 +443,6 @@ impl Engine {
             self.queue.remove(at);
             self.complete(execution, Terminal::Cancelled);
         }
-    }
-
-    fn refuse(&mut self, from: ConnectionId, call: &Call, refusal: Refusal, message: String) {
-        let refused = Refused { refusal, ambiguous: false, retry_after: None, message };
-        let answer = wire::Answer::Refused(refused);
-        let reply = Reply { registration: call.registration, id: call.id, attempt: call.attempt, replayed: false, answer };
-        self.count_reply(&reply);
-        self.say(from, Entry::Reply(reply));
     }
 
     fn count_reply(&mut self, reply: &Reply) {
@@ -453,7 +465,10 @@ impl Engine {
         if peer.encoder.is_empty() {
             self.unsent.push(to);
         }
-        peer.encoder.push(entry);
+        if let Err(not_taken) = peer.encoder.push(entry) {
+            // Sent as soon as it is full, so it has room: the entry itself exceeds a limit that was checked when it was made.
+            tracing::error!(%to, error = %not_taken, "an entry was not sent");
+        }
         if peer.encoder.is_full() {
             self.send(to);
         }
@@ -484,8 +499,7 @@ impl Engine {
     fn keep_house(&mut self) {
         self.dedup.sweep(self.clock.now());
         self.drop_overdue_handlers();
-        self.close_silent_peers();
-        let dedup = self.dedup.sizes();
+        let dedup = self.dedup.counters();
         self.counters.connections = self.peers.len();
         self.counters.sessions = dedup.sessions;
         self.counters.records = dedup.records;
@@ -513,11 +527,11 @@ impl Engine {
             }
         }
         self.start_queued();
-        self.start_nothing_overdue();
+        self.answer_overdue_calls();
     }
 
     /// A queued call whose time is up is answered then, not when a handler becomes free.
-    fn start_nothing_overdue(&mut self) {
+    fn answer_overdue_calls(&mut self) {
         let now = Instant::now();
         let (overdue, waiting) = std::mem::take(&mut self.queue).into_iter().partition(|(_, waiting)| waiting.deadline <= now);
         self.queue = waiting;
@@ -527,34 +541,21 @@ impl Engine {
         }
     }
 
-    fn close_silent_peers(&mut self) {
-        let silence = 3 * self.settings.heartbeat;
-        // Only those that said hello promised to be heard: a plain ZeroMQ peer may be silent for as long as it likes.
-        let silent = |peer: &Peer| peer.registration.is_some() && peer.heard.elapsed() > silence;
-        let closing: Vec<_> = self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, _)| *id).collect();
-        for id in closing {
-            tracing::info!(connection = %id, "closed: nothing was heard for three heartbeats");
-            self.port.close(id, "silent for three heartbeats");
-        }
-    }
-
     fn begin_drain(&mut self) {
         tracing::info!(running = self.running.len(), queued = self.queue.len(), "shutting down");
-        self.draining = true;
-        let now = Instant::now();
-        self.timeouts.insert((now + self.settings.drain, 0), Execution::default());
+        self.drain_until = Some(Instant::now() + self.settings.drain);
         let told: Vec<_> = self.peers.keys().copied().collect();
         for to in told {
             self.say(to, Entry::Goodbye(goodbye()));
         }
         // What waits for a handler has not started, and can be retried elsewhere at once.
         for (execution, _) in std::mem::take(&mut self.queue) {
-            self.complete(execution, not_started(Refusal::ShuttingDown, "the server is shutting down"));
+            self.complete(execution, not_started(Refusal::ShuttingDown, SHUTTING_DOWN));
         }
     }
 
     fn drain_is_over(&self) -> bool {
-        !self.timeouts.values().any(|execution| *execution == Execution::default())
+        self.drain_until.is_some_and(|until| until <= Instant::now())
     }
 
     async fn end(mut self) {
@@ -568,11 +569,13 @@ impl Engine {
 }
 
 fn goodbye() -> Goodbye {
-    Goodbye { reason: "the server is shutting down".into(), refusal: None }
+    Goodbye { reason: SHUTTING_DOWN.into(), refusal: None }
 }
 
+const SHUTTING_DOWN: &str = "the server is shutting down";
+
 fn not_started(refusal: Refusal, why: &str) -> Terminal {
-    Terminal::NotStarted(Refused { refusal, ambiguous: false, retry_after: None, message: why.into() })
+    Terminal::NotStarted(Shed { refusal, retry_after: None, message: why.into() })
 }
 
 /// What tells one body from another. A client resends a sequenced call's very bytes; a keyed one may have been built anew, and Cap'n Proto
@@ -587,29 +590,14 @@ fn digest(call: &Call) -> capnp::Result<u128> {
     }
 }
 
-/// What nonces of calls within this one derive from. Issue and expiry come from the outermost nonce; a sequenced one is as old as its first
-/// attempt can be, and its session is not kept longer than the retention.
-fn lineage(call: &Call, now: WallTime, retention: Duration) -> Key {
+/// What nonces of calls within this one derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
+/// A sequenced call is retried for less than the retention; twice that outlives the effects of its last attempt.
+fn lineage(call: &Call, retention: Duration) -> Key {
     match call.id {
         CallId::Keyed(key) => key,
         CallId::Sequenced(number) => {
             let key = nonce::hash(&[b"selfsame lineage", &call.registration.0.to_le_bytes(), &number.to_le_bytes()]);
-            Key { key, issued: now, expiry: nonce::later(now, retention) }
+            Key { key, issued: call.issued, expiry: nonce::later(call.issued, 2 * retention) }
         }
     }
-}
-
-fn trace_id(call: &Call) -> String {
-    match call.id {
-        CallId::Sequenced(number) => format!("s-{}-{number}", call.registration),
-        CallId::Keyed(key) => Nonce(Identity::Keyed(key)).to_string(),
-    }
-}
-
-fn method_name(routes: &mut Routes, call: &Call) -> &'static str {
-    routes.method(call.interface, call.method).map_or("?", |(_, method)| method.info.name)
-}
-
-fn trace_reply(method: &'static str, reply: &Reply) {
-    tracing::debug!(method, call = ?reply.id, attempt = reply.attempt, replayed = reply.replayed, "replies");
 }

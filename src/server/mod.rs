@@ -37,7 +37,7 @@ pub struct Server {
     endpoint: String,
     routes: Result<Routes, SetupError>,
     start: oneshot::Sender<Start>,
-    ended: tokio::task::JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
     counters: watch::Receiver<ServerCounters>,
     /// Joined when the server is dropped, after the engine on it has ended.
     thread: IoThread,
