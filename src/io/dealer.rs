@@ -26,14 +26,15 @@ use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
 /// How a [`Dealer`] shows itself, and its limits.
 #[derive(Clone, Debug)]
 pub struct DealerOptions {
-    pub(crate) shows: SocketType,
+    /// The socket type that the other side is shown: DEALER or SUB. Any other takes no peer.
+    pub shows: SocketType,
     /// How long looking up the name and connecting may take. 5 s: a lost SYN is sent again after 1 s and 3 s.
     pub connect_timeout: Duration,
     /// How long the other side may take for greeting and READY. 5 s, as for a stranger that comes in.
     pub handshake_timeout: Duration,
     /// Bytes in one frame. 16 MiB, as a [`RouterOptions`](super::RouterOptions) has it.
     pub frame_limit: u64,
-    /// Frames in one message. 1,024.
+    /// Frames in one message. 4,098.
     pub frames_limit: u32,
     /// Bytes in one message. 32 MiB.
     pub message_limit: u64,
@@ -55,7 +56,7 @@ impl DealerOptions {
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),
             frame_limit: 16 << 20,
-            frames_limit: 1024,
+            frames_limit: 4098,
             message_limit: 32 << 20,
             outstanding_limit: 64 << 20,
             low_water: 64 << 10,
@@ -276,7 +277,9 @@ async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
         Endpoint::Tcp(address) => {
             let stream = TcpStream::connect(address.as_str()).await?;
             let address = PeerAddress::Tcp(stream.peer_addr()?);
-            Ok((Stream::tcp(stream)?, address))
+            let stream = Stream::Tcp(stream);
+            stream.prepare()?;
+            Ok((stream, address))
         }
         Endpoint::Ipc(path) => Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc)),
     }

@@ -19,7 +19,7 @@ use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::wire::{self, BadEntry, Call, Encoder, Entry, Goodbye, Hello, Reply, Subject};
-use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp, WallTime};
+use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp};
 use crate::request::{Context, ContextParts};
 
 /// What happened at a server so far.
@@ -274,10 +274,6 @@ impl Engine {
     }
 
     fn hello(&mut self, from: ConnectionId, hello: &Hello, now: Now) {
-        let Some(version) = wire::negotiate(hello.version) else {
-            let reason = format!("this server speaks versions 1 to {}, not {}", wire::VERSION, hello.version);
-            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Incompatible) }));
-        };
         if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
@@ -290,7 +286,6 @@ impl Engine {
                 // Only who says hello promised to be heard: a plain ZeroMQ peer may be silent for as long as it likes.
                 self.port.set_idle_timeout(from, Some(3 * self.settings.heartbeat));
                 let welcome = wire::Welcome {
-                    version,
                     heartbeat: self.settings.heartbeat,
                     body_limit: self.settings.wire.body,
                     contracts: self.routes.differing(&hello.contracts),

@@ -162,7 +162,7 @@ impl Counters {
 }
 
 /// A server without a socket, for `Channel::local`: runs on the IO thread of the channel's driver, handlers in the current runtime.
-pub(crate) fn local(service: impl Service) -> io::LocalDial {
+pub(crate) fn local(service: impl Service) -> io::LocalLink {
     let runtime = Handle::current();
     let (port, dial) = io::local();
     let routes = Routes::default().with(service).expect("one service has no rival");
