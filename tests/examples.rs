@@ -4,27 +4,34 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// An example that says nothing for so long never will.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A process whose output is read line by line; killed when it is dropped.
 struct Running {
     process: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Running {
     fn start(example: &str, arguments: &[&str]) -> Running {
         let mut process = command(example, arguments).stdout(Stdio::piped()).spawn().expect("the example starts");
-        let output = process.stdout.take().expect("its output is a pipe");
-        Running { process, lines: BufReader::new(output).lines() }
+        let output = BufReader::new(process.stdout.take().expect("its output is a pipe"));
+        let (send, lines) = mpsc::channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Running { process, lines }
     }
 
-    fn line(&mut self) -> String {
-        self.lines.next().expect("the example is still running").expect("its output is text")
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the example says something")
     }
 
     /// The endpoint that a server has bound.
-    fn endpoint(&mut self) -> String {
+    fn endpoint(&self) -> String {
         let line = self.line();
         line.strip_prefix("listening on ").unwrap_or_else(|| panic!("no endpoint: {line}")).to_owned()
     }
@@ -67,7 +74,7 @@ fn row(report: &str, name: &str) -> u64 {
 
 #[test]
 fn an_account_client_changes_a_password_at_an_account_server() {
-    let mut server = Running::start("account_server", &["tcp://127.0.0.1:0"]);
+    let server = Running::start("account_server", &["tcp://127.0.0.1:0"]);
     let endpoint = server.endpoint();
     for version in 1..=2 {
         let output = run("account_client", &[&endpoint]);
@@ -84,9 +91,9 @@ fn a_login_that_is_tried_again_has_one_effect_below() {
 
 #[test]
 fn a_watcher_sees_the_prices_of_its_symbol_and_no_others() {
-    let mut ticker = Running::start("ticker", &["tcp://127.0.0.1:0"]);
+    let ticker = Running::start("ticker", &["tcp://127.0.0.1:0"]);
     let endpoint = ticker.endpoint();
-    let mut watcher = Running::start("watcher", &[&endpoint, "ACME"]);
+    let watcher = Running::start("watcher", &[&endpoint, "ACME"]);
     for _ in 0..3 {
         let line = watcher.line();
         assert!(line.starts_with("ACME "), "{line}");
