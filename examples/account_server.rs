@@ -16,7 +16,8 @@ struct Vault(Mutex<HashMap<String, (String, u32)>>);
 
 impl Account for Vault {
     async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
-        let (user, password) = request.read(|p| Ok((p.get_user()?.to_string()?, p.get_password()?.to_string()?)))?;
+        let (user, password) =
+            request.read(|p| Ok((p.get_user()?.to_string()?, p.get_password()?.to_string()?)))?;
         println!("{user} changes the password, nonce {}", request.nonce());
         let version = {
             let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +30,8 @@ impl Account for Vault {
 
     async fn version(&self, request: Request<Version>) -> Answer<Version> {
         let user = request.read(|p| Ok(p.get_user()?.to_string()?))?;
-        let version = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&user).map_or(0, |entry| entry.1);
+        let version =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&user).map_or(0, |entry| entry.1);
         request.reply(|mut reply| reply.set_version(version))
     }
 }

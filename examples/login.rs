@@ -13,4 +13,3 @@ use api::login::audit::Record;
 use api::login::login::Enter;
 use api::login::{Audit, AuditClient, AuditServer, Login, LoginClient, LoginServer};
 use selfsame::{Answer, Fault, Request, Server};
-

@@ -19,7 +19,8 @@ struct Running {
 
 impl Running {
     fn start(example: &str, arguments: &[&str]) -> Running {
-        let mut process = command(example, arguments).stdout(Stdio::piped()).spawn().expect("the example starts");
+        let mut process =
+            command(example, arguments).stdout(Stdio::piped()).spawn().expect("the example starts");
         let output = BufReader::new(process.stdout.take().expect("its output is a pipe"));
         let (send, lines) = mpsc::channel();
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
@@ -106,7 +107,11 @@ fn a_retry_storm_leaves_one_effect_a_call() {
     let report = text(&output);
     assert!(output.status.success(), "{report}");
     assert_eq!(row(&report, "calls"), 300);
-    assert_eq!(row(&report, "effects") + row(&report, "unknown") + row(&report, "not executed"), 300, "{report}");
+    assert_eq!(
+        row(&report, "effects") + row(&report, "unknown") + row(&report, "not executed"),
+        300,
+        "{report}"
+    );
     assert!(row(&report, "attempts") > 300, "the storm was a calm:\n{report}");
     for name in ["lost", "duplicates", "disagreeing"] {
         assert_eq!(row(&report, name), 0, "{report}");

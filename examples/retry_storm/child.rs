@@ -27,7 +27,10 @@ pub struct Child {
 }
 
 impl Child {
-    pub fn start(role: &'static str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Child> {
+    pub fn start(
+        role: &'static str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Child> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(role)
             .args(arguments)

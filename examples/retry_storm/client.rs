@@ -10,8 +10,8 @@ use crate::ledger::{self, Answer, Told};
 use crate::options::Calls;
 use crate::{Result, child};
 
-/// Calls under way at once.
-const IN_FLIGHT: usize = 256;
+/// Calls under way at once. Few, so that a message carries few of them and the storm has many messages to play with.
+const IN_FLIGHT: usize = 64;
 /// Longer than the worst of luck lasts: a call that ends as unknown proves nothing.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// A relay that drops messages is found out by waiting alone. The slowest handler takes longer than this, so that retries meet running calls.

@@ -69,7 +69,8 @@ pub fn write_line(mut file: &File, line: impl fmt::Display) -> io::Result<()> {
 }
 
 pub fn read<T: FromStr<Err: fmt::Display>>(path: &Path) -> Result<Vec<T>> {
-    let parse = |line: &str| line.parse().map_err(|error| format!("{}: {line:?}: {error}", path.display()).into());
+    let parse =
+        |line: &str| line.parse().map_err(|error| format!("{}: {line:?}: {error}", path.display()).into());
     std::fs::read_to_string(path)?.lines().map(parse).collect()
 }
 

@@ -97,7 +97,7 @@ async fn weather(storm: &Storm, folder: &Path) -> Result<Report> {
 
 fn progress(started: Instant, storm: &Storm, client: &Child, relay: &Relay) {
     println!(
-        "{:>4} s  {:>6} of {} calls  {:>6} attempts  {}",
+        "{:>4} s {:>7} of {} calls, {} attempts; {}",
         started.elapsed().as_secs(),
         thousands(client.count("finished")),
         thousands(storm.calls),

@@ -48,13 +48,14 @@ impl Storm {
 impl fmt::Display for Storm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.dedup { "calls" } else { "calls WITHOUT deduplication" };
-        write!(f, "{} {what}; seed {}; of all messages {}", thousands(self.calls), self.seed, self.faults)
+        write!(f, "{} {what}; seed {}; the relay: {}", thousands(self.calls), self.seed, self.faults)
     }
 }
 
 pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, String> {
     // As likely as not to differ each time; the storm prints it, so that it can be had again.
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_micros()));
+    let seed =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_micros()));
     let mut storm = Storm { calls: 10_000, seed, faults: Faults { percent: 5 }, dedup: true };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));

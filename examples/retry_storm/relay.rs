@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::dice::Dice;
+use crate::report::thousands;
 use crate::{Result, zmtp};
 
 /// How bad it is: the percentage of messages that are dropped; all else is in proportion.
@@ -49,7 +50,7 @@ impl Faults {
             Some(0..100) => Fate::Drop,
             Some(100..200) => Fate::Double(hold),
             Some(200..400) => Fate::Hold(hold),
-            Some(400..405) => Fate::Cut,
+            Some(400..410) => Fate::Cut,
             _ => Fate::Pass,
         }
     }
@@ -58,7 +59,13 @@ impl Faults {
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Faults { percent } = self;
-        write!(f, "{percent} % dropped, {percent} % doubled, {} % delayed, {} in 10,000 cut", 2 * percent, 5 * percent)
+        write!(
+            f,
+            "{percent} % dropped, {percent} % doubled, {} % delayed, {}.{} % cut off",
+            2 * percent,
+            percent / 10,
+            percent % 10
+        )
     }
 }
 
@@ -74,8 +81,12 @@ pub struct Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { messages, dropped, doubled, held, cut } = self;
-        write!(f, "{messages} messages: {dropped} dropped, {doubled} doubled, {held} delayed, {cut} connections cut")
+        let [messages, dropped, doubled, held, cut] =
+            [self.messages, self.dropped, self.doubled, self.held, self.cut].map(thousands);
+        write!(
+            f,
+            "{messages} messages, of them {dropped} dropped, {doubled} doubled, {held} delayed, {cut} cut off"
+        )
     }
 }
 
@@ -102,7 +113,8 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("tcp://{}", listener.local_addr()?);
         let tally = Arc::<Tally>::default();
-        let lanes = [1, 2].map(|number| Arc::new(Lane { number, newest: Mutex::default(), faults, tally: tally.clone() }));
+        let lanes = [1, 2]
+            .map(|number| Arc::new(Lane { number, newest: Mutex::default(), faults, tally: tally.clone() }));
         tokio::spawn(async move {
             for connection in 0.. {
                 let Ok((client, _)) = listener.accept().await else { return };

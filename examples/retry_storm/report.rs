@@ -66,11 +66,18 @@ impl Verdict {
             }
             Answer::Version(version) if effects.iter().all(|effect| effect.version != version) => {
                 self.disagreeing += 1;
-                self.odd(format!("{user} was told version {version}, and the log says {}", versions(effects)));
+                self.odd(format!(
+                    "{user} was told version {version}, and the log says {}",
+                    versions(effects)
+                ));
             }
             Answer::No if !effects.is_empty() => {
                 self.disagreeing += 1;
-                self.odd(format!("{user} was told not to be changed, and was: {} ({})", versions(effects), told.why));
+                self.odd(format!(
+                    "{user} was told not to be changed, and was: {} ({})",
+                    versions(effects),
+                    told.why
+                ));
             }
             Answer::No => {
                 self.not_executed += 1;
@@ -131,11 +138,11 @@ impl fmt::Display for Report {
             writeln!(f, "  {line}")?;
         }
         let judgement = if verdict.passed() {
-            "PASSED: no call had two effects, and every reply agrees with the log"
+            "PASSED: every call had one effect at most, and every reply agrees with the log."
         } else {
-            "FAILED: calls and effects do not agree"
+            "FAILED: what happened and what the client was told do not agree."
         };
-        writeln!(f, "{judgement}; {:.1} s, {}", self.took.as_secs_f64(), self.relay)
+        writeln!(f, "{judgement}\nIn {:.1} s the relay saw {}.", self.took.as_secs_f64(), self.relay)
     }
 }
 

@@ -15,9 +15,9 @@ struct Passwords(Ledger);
 
 impl Passwords {
     async fn change(&self, user: String, call: &Context) -> io::Result<u32> {
-        // What a database would take. One user in thirty-one is slow, so that retries arrive while the first attempt still runs.
-        let slow = user.bytes().map(u32::from).sum::<u32>().is_multiple_of(31);
-        let half = Duration::from_millis(if slow { 200 } else { 2 });
+        // What a database would take; and one user in thirty-one is slow, so that retries arrive while the first attempt still runs.
+        let bucket = user.bytes().fold(0_u64, |sum, byte| sum * 10 + u64::from(byte)) % 31;
+        let half = Duration::from_millis(if bucket == 0 { 200 } else { bucket });
         tokio::time::sleep(half).await;
         let version = self.0.change(user, call.nonce().to_string())?;
         tokio::time::sleep(half).await;
@@ -32,7 +32,10 @@ impl Storm for Passwords {
         request.reply(|mut reply| reply.set_version(version))
     }
 
-    async fn change_password_again(&self, request: Request<ChangePasswordAgain>) -> Answer<ChangePasswordAgain> {
+    async fn change_password_again(
+        &self,
+        request: Request<ChangePasswordAgain>,
+    ) -> Answer<ChangePasswordAgain> {
         let user = request.read(|p| Ok(p.get_user()?.to_string()?))?;
         let version = self.change(user, &request).await.map_err(Fault::failed)?;
         request.reply(|mut reply| reply.set_version(version))
