@@ -17,7 +17,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match event? {
             Event::Message(price) => println!("{symbol} {:.2}", price.get()?.get_cents() as f64 / 100.0),
             Event::Gap { missed, .. } => println!("missed {missed} prices of {symbol}"),
-            other => println!("{other:?}"),
+            Event::Disconnected { publisher } => println!("lost {publisher}"),
+            Event::Reconnected { publisher } => println!("back at {publisher}"),
+            _ => {}
         }
     }
     Ok(())
