@@ -10,7 +10,7 @@ use api::account::AccountClient;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:7314".into());
-    let account = AccountClient::connect(endpoint).await?;
+    let account = AccountClient::connect(&endpoint).await?;
     let change = account.change_password(|mut p| {
         p.set_user("ann");
         p.set_password("correct horse");

@@ -30,8 +30,8 @@ impl Account for Vault {
 
     async fn version(&self, request: Request<Version>) -> Answer<Version> {
         let user = request.read(|p| Ok(p.get_user()?.to_string()?))?;
-        let version =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&user).map_or(0, |entry| entry.1);
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&user).map(|entry| entry.1);
+        let version = found.ok_or_else(|| request.decline(|mut no| no.set_user(&user)))?;
         request.reply(|mut reply| reply.set_version(version))
     }
 }

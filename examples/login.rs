@@ -7,6 +7,7 @@ mod api;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use api::account::account::{ChangePassword, Version};
 use api::account::{Account, AccountClient, AccountServer};
@@ -46,14 +47,15 @@ struct Gate {
 
 impl Login for Gate {
     async fn enter(&self, request: Request<Enter>) -> Answer<Enter> {
-        let (user, password) = request.read(|p| Ok((p.get_user()?.to_string()?, p.get_password()?.to_string()?)))?;
+        let (user, password) =
+            request.read(|p| Ok((p.get_user()?.to_string()?, p.get_password()?.to_string()?)))?;
         let change = self.account.change_password(|mut p| {
             p.set_user(&user);
             p.set_password(&password);
         });
-        let version = change.within(&request).await?.get()?.get_version();
+        let version = change.within(&request).await.map_err(Fault::interrupted)?.get()?.get_version();
         let note = format!("{user} came in");
-        self.audit.record(|mut p| p.set_what(&note)).within(&request).await?;
+        self.audit.record(|mut p| p.set_what(&note)).within(&request).await.map_err(Fault::interrupted)?;
         if self.runs.fetch_add(1, Relaxed) == 0 {
             // The worst moment to stop: all is done and nobody knows. All of it was done within the request, so it may run again.
             return Err(Fault::interrupted("pulled the plug"));
@@ -65,18 +67,22 @@ impl Login for Gate {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (changes, notes) = (Arc::new(Effects::default()), Arc::new(Effects::default()));
-    let accounts = Server::bind("tcp://127.0.0.1:0").await?.service(AccountServer::new(changes.clone()));
-    let audits = Server::bind("tcp://127.0.0.1:0").await?.service(AuditServer::new(notes.clone()));
+    // In one program there is one clock, which has no error.
+    let bind = || Server::builder().clock_error(Duration::ZERO).bind("tcp://127.0.0.1:0");
+    let accounts = bind().await?.service(AccountServer::new(changes.clone()));
+    let audits = bind().await?.service(AuditServer::new(notes.clone()));
     let gate = Arc::new(Gate {
         account: AccountClient::connect(accounts.endpoint()).await?,
         audit: AuditClient::connect(audits.endpoint()).await?,
         runs: AtomicU32::new(0),
     });
-    let logins = Server::bind("tcp://127.0.0.1:0").await?.service(LoginServer::new(gate.clone()));
+    let logins = bind().await?.service(LoginServer::new(gate.clone()));
     let login = LoginClient::connect(logins.endpoint()).await?;
     for server in [accounts, audits, logins] {
         tokio::spawn(server.serve());
     }
+    // What was asked for before a store began is refused there, since an earlier store may have done it. Clocks count milliseconds.
+    tokio::time::sleep(Duration::from_millis(2)).await;
 
     let reply = login.enter(|mut p| {
         p.set_user("ann");
@@ -84,6 +90,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("ann is in; her password is at version {}", reply.await?.get()?.get_version());
     let counts = [&gate.runs, &changes.0, &notes.0].map(|count| count.load(Relaxed));
-    println!("the login ran {} times, changed {} password, and left {} note", counts[0], counts[1], counts[2]);
-    if counts == [2, 1, 1] { Ok(()) } else { Err("a login that ran twice should have one effect below".into()) }
+    println!(
+        "the login ran {} times, changed {} password, and left {} note",
+        counts[0], counts[1], counts[2]
+    );
+    if counts == [2, 1, 1] {
+        Ok(())
+    } else {
+        Err("a login that ran twice should have one effect below".into())
+    }
 }
