@@ -1,5 +1,8 @@
 //! Brokerless typed messaging.
 
+// Generated code says `::selfsame::codegen`, also within this crate.
+extern crate self as selfsame;
+
 mod call;
 mod client;
 #[doc(hidden)]
