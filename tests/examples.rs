@@ -124,6 +124,9 @@ fn without_deduplication_a_retry_storm_shows_duplicates_and_fails() {
     let report = text(&output);
     assert_eq!(output.status.code(), Some(1), "{report}");
     assert!(row(&report, "duplicates") > 0, "{report}");
+    // A failed storm keeps its logs for whoever wants to look into it.
+    let logs = report.lines().find_map(|line| line.strip_prefix("The logs are kept in "));
+    std::fs::remove_dir_all(logs.expect("it says where the logs are")).expect("the logs are there");
 }
 
 #[test]
