@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{CallId, Incarnation, Level, Refusal, Registration, RetryClass, Session, Stamp};
 
-
 /// The version of the protocol that this library speaks.
 pub const VERSION: u16 = 1;
 
