@@ -20,7 +20,7 @@ pub use limits::{Closing, Limits, Policy, PublisherCounters};
 pub use queue::{EVENT_OVERHEAD, Numbered, Parcel};
 
 use super::prefixes::Prefixes;
-use super::sequence::Numbering;
+use super::sequence::{Numbering, number_cost};
 use super::wire::{Event, Numbers, Trace};
 use super::{ConnectionId, Moment};
 use queue::Queue;
@@ -135,7 +135,7 @@ impl Fanout {
         }
         self.counters.subscribers -= 1;
         self.counters.subscriptions -= subscriber.prefixes.len() as u64;
-        self.counters.dropped_closed += subscriber.queue.len() as u64;
+        self.counters.dropped_closed += subscriber.queue.waiting() as u64;
     }
 
     /// A message came from a connection: a subscription, a cancel or a sync, or it is closed.
@@ -175,10 +175,10 @@ impl Fanout {
 
     /// Numbers an event and queues it for its subscribers.
     ///
-    /// # Errors
-    /// The event itself, if the policy is [`Policy::Block`] and one of its subscribers has no room: offer it again when something was sent or
+    /// Returns it if the policy is [`Policy::Block`] and one of its subscribers has no room: offer it again when something was sent or
     /// closed, and once when the patience is over, which closes those who have no room.
-    pub fn publish(&mut self, published: Published, now: Moment) -> Result<(), Published> {
+    #[must_use]
+    pub fn publish(&mut self, published: Published, now: Moment) -> Option<Published> {
         self.find(&published.topic);
         let cost = published.topic.len() + published.body.len() + EVENT_OVERHEAD;
         if self.limits.policy == Policy::Block {
@@ -187,7 +187,7 @@ impl Fanout {
             let since = *self.blocked_since.get_or_insert(now);
             if !full.is_empty() && now.saturating_sub(since) < self.limits.patience {
                 self.matched = full;
-                return Err(published);
+                return Some(published);
             }
             self.blocked_since = None;
             self.close_all(&full, Closing::Blocking);
@@ -204,7 +204,7 @@ impl Fanout {
             self.queue(*slot, &numbered, cost);
         }
         self.matched = matched;
-        Ok(())
+        None
     }
 
     /// Ends a round of beacons: everyone who did a sync is to get one.
@@ -285,7 +285,7 @@ impl Fanout {
 
     /// Whether no event waits for anyone.
     pub fn is_drained(&self) -> bool {
-        self.subscribers.iter().flatten().all(|subscriber| subscriber.queue.len() == 0)
+        self.subscribers.iter().flatten().all(|subscriber| subscriber.queue.waiting() == 0)
     }
 
     /// What was done so far.
@@ -404,10 +404,13 @@ impl Subscriber {
             }
         } else if self.wants_beacon && !self.queue.has_numbers() {
             self.wants_beacon = false;
-            let mut last = Vec::new();
-            while last.len() < limits.numbers
-                && let Some(topic) = self.owed.pop_first()
-            {
+            let (mut last, mut bytes) = (Vec::new(), 0);
+            while let Some(topic) = self.owed.pop_first() {
+                bytes += number_cost(&topic);
+                if bytes > limits.numbers {
+                    self.owed.insert(topic);
+                    break;
+                }
                 last.extend(numbering.last(&topic));
             }
             let more = std::mem::take(&mut self.owed_more);

@@ -20,6 +20,11 @@ pub const TOPIC_LIMIT: usize = 512;
 /// keys than this that are all alive at once should be told (and can say so in the builder).
 pub const DEFAULT_KEYS: usize = 65_536;
 
+/// What the number of a topic frame takes in a message, in bytes: three words, and the topic frame in whole words.
+pub fn number_cost(topic: &[u8]) -> usize {
+    24 + topic.len().next_multiple_of(8)
+}
+
 /// The publisher's table: the last number of each topic frame.
 ///
 /// It is bounded. The topic frame that was idle longest is forgotten, and if an event of it comes after all, it is numbered from 1 in a new
@@ -71,17 +76,18 @@ impl Numbering {
         Some(Last { topic: topic.clone(), epoch: number.epoch, sequence: number.sequence })
     }
 
-    /// The last numbers of all topic frames that begin with one of `prefixes`, at most `limit`, and whether there are more.
+    /// The last numbers of all topic frames that begin with one of `prefixes`, up to `limit` bytes of them, and whether there are more.
     pub fn matching<'a>(&self, prefixes: impl Iterator<Item = &'a Bytes>, limit: usize) -> (Vec<Last>, bool) {
         let mut prefixes: Vec<&Bytes> = prefixes.collect();
         prefixes.sort_unstable();
         // What a shorter prefix covers is behind it in this order, and would only find the same again.
         prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter));
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for prefix in prefixes {
             let from_prefix = self.ordered.range::<[u8], _>((Bound::Included(&prefix[..]), Bound::Unbounded));
             for topic in from_prefix.take_while(|topic| topic.starts_with(prefix)) {
-                if found.len() == limit {
+                bytes += number_cost(topic);
+                if bytes > limit {
                     return (found, true);
                 }
                 found.extend(self.last(topic));

@@ -40,8 +40,8 @@ pub struct Limits {
     pub window: usize,
     /// Bytes of events that share one message. 32 KiB: in the middle of the 16 to 64 KiB beyond which copying outweighs what is saved.
     pub message: usize,
-    /// Numbers in one answer to a sync, or in one beacon. 1,024, about 100 KiB. Of further keys a new subscriber cannot tell whether its
-    /// first event is the first; what is owed after drops follows with the next beacon.
+    /// Bytes of numbers in one answer to a sync, or in one beacon. 96 KiB, some 1,700 keys: one entry may take 128 KiB of a header. Of further
+    /// keys a new subscriber cannot tell whether its first event is the first; what is owed after drops follows with the next beacon.
     pub numbers: usize,
     /// Topic frames for which a subscriber is owed a number (it lost an event, or the number changed). 4,096; of further ones it learns with
     /// their next event.
@@ -60,7 +60,7 @@ impl Default for Limits {
             prefix: crate::protocol::sequence::TOPIC_LIMIT,
             window: 256 * 1024,
             message: 32 * 1024,
-            numbers: 1_024,
+            numbers: 96 * 1024,
             owed: 4_096,
             keys: DEFAULT_KEYS,
         }

@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use crate::protocol::wire::{Event, Numbers};
 
-/// What an event costs in a queue besides its topic frame and body: so that a flood of empty events is bounded too.
-pub const EVENT_OVERHEAD: usize = 64;
+/// What an event costs besides its topic frame and body: 72 bytes in a header, and about as much in a queue. So a flood of empty events is
+/// bounded too.
+pub const EVENT_OVERHEAD: usize = 80;
 
 /// An event with its number, shared by the queues of all its subscribers.
 #[derive(Debug, PartialEq)]
@@ -58,7 +59,8 @@ impl Queue {
         self.events.is_empty() && self.numbers.is_none()
     }
 
-    pub fn len(&self) -> usize {
+    /// How many events wait.
+    pub fn waiting(&self) -> usize {
         self.events.len()
     }
 

@@ -150,11 +150,11 @@ fn each_changed_number_is_in_two_beacons() {
     let mut numbering = Numbering::new(10);
     let (a, b) = (Bytes::from("t/a"), Bytes::from("t/b"));
     numbering.next(&a);
-    assert_eq!(numbering.changed(), [a.clone()]);
+    assert_eq!(numbering.changed(), std::slice::from_ref(&a));
     numbering.next(&b);
     assert_eq!(numbering.changed(), [b.clone(), a]);
     assert_eq!(numbering.changed(), [b]);
-    assert_eq!(numbering.changed(), [Bytes::new(); 0]);
+    assert!(numbering.changed().is_empty());
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn numbers_are_found_by_prefix_once_and_up_to_the_limit() {
     }
     let found = |prefixes: &[&'static str], limit| {
         let prefixes: Vec<Bytes> = prefixes.iter().map(|prefix| Bytes::from(*prefix)).collect();
-        let (last, more) = numbering.matching(prefixes.iter(), limit);
+        let (last, more) = numbering.matching(prefixes.iter(), limit * number_cost(b"a/1"));
         (
             last.into_iter().map(|last| String::from_utf8(last.topic.to_vec()).unwrap()).collect::<Vec<_>>(),
             more,
@@ -287,7 +287,7 @@ proptest! {
         let mut in_flight: Vec<InFlight> = Vec::new();
         let mut account = Account::default();
         let sync = |numbering: &Numbering, publisher| {
-            let (last, more) = numbering.matching([Bytes::from("t/")].iter(), 100);
+            let (last, more) = numbering.matching([Bytes::from("t/")].iter(), usize::MAX);
             InFlight::Numbers(Numbers { publisher, sync: 1, last, more })
         };
         account.take(&mut tracker, publisher, &sync(&numbering, publisher), true);
