@@ -36,8 +36,8 @@ impl Nonce {
     /// As [`keyed`](Nonce::keyed), valid for `validity`.
     pub fn keyed_for(key: impl AsRef<[u8]>, issued: SystemTime, validity: Duration) -> Nonce {
         let issued = wall_time(issued);
-        let expiry = WallTime(issued.0.saturating_add(millis(validity)));
-        Nonce(Identity::Keyed(Key { key: hash(&[b"selfsame user key", key.as_ref()]), issued, expiry }))
+        let key = hash(&[b"selfsame user key", key.as_ref()]);
+        Nonce(Identity::Keyed(Key { key, issued, expiry: later(issued, validity) }))
     }
 
     pub(crate) fn call_id(&self) -> CallId {
@@ -50,6 +50,11 @@ impl Nonce {
 
 pub(crate) fn wall_time(time: SystemTime) -> WallTime {
     WallTime(time.duration_since(UNIX_EPOCH).map_or(0, millis))
+}
+
+/// `duration` after `time`, or the end of time.
+pub(crate) fn later(time: WallTime, duration: Duration) -> WallTime {
+    WallTime(time.0.saturating_add(millis(duration)))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,12 +1,41 @@
-//! The header frame: entries to bytes and back. `schemas/wire.capnp` is its schema, `docs/wire.md` explains it.
+//! The header frame: entries to frames and back. `schemas/wire.capnp` is its schema, `docs/wire.md` explains it to the byte.
+//!
+//! [`Encoder`] gathers entries to a message, [`decode`] takes one apart. Neither knows what an entry means, who sent it or whether it is
+//! in order: that is for the machines beside this one. The leading empty frame of a plain REQ socket and the topic frame of an event
+//! are not part of what is decoded here: the shell takes them off, and puts them back on the way out.
+
+mod align;
+mod decode;
+mod encode;
+mod limits;
+mod mapping;
+mod put;
+mod saved;
+mod size;
+mod take;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use std::time::Duration;
+
+pub use align::aligned;
+pub use decode::{BadEntry, DecodeError, Decoded, Subject, decode};
+pub use encode::{Encoder, FLUSH, NotTaken, OWN_FRAME};
+pub use limits::Limits;
+pub use saved::{SavedCall, SavedCallError, decode_saved, encode_saved};
 
 use super::{CallId, Incarnation, Level, Refusal, Registration, RetryClass, Session, Stamp};
 
 /// The version of the protocol that this library speaks.
 pub const VERSION: u16 = 1;
+
+/// The version that both are going to speak if the other side speaks all up to `theirs`: the lower of the two. `None` if that is 0,
+/// which is no version: the hello is then refused as [`Refusal::Incompatible`].
+pub fn negotiate(theirs: u16) -> Option<u16> {
+    Some(theirs.min(VERSION)).filter(|version| *version > 0)
+}
 
 /// One entry of a message.
 #[derive(Clone, Debug, PartialEq)]

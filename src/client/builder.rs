@@ -1,0 +1,124 @@
+//! How a channel is set up: its limits, each with its default and the reason for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::driver::{Driver, Route, Tally};
+use super::{Channel, Shared};
+use crate::codegen::Service;
+use crate::error::SetupError;
+use crate::io::{Endpoint, IoThread};
+use crate::protocol::Session;
+use crate::protocol::call::Config;
+
+/// Sets up a [`Channel`].
+#[derive(Clone, Debug)]
+pub struct ChannelBuilder {
+    deadline: Duration,
+    waiting: usize,
+    replicas: Vec<String>,
+    config: Config,
+}
+
+impl Default for ChannelBuilder {
+    fn default() -> Self {
+        ChannelBuilder {
+            // Longer than a person waits, shorter than a proxy's patience; what gRPC's and Finagle's users end up setting.
+            deadline: Duration::from_secs(5),
+            // At 1 KiB a call this is 16 MiB: enough for any burst that five seconds can serve, not enough to swell a process.
+            waiting: 16 * 1024,
+            replicas: Vec::new(),
+            config: Config::default(),
+        }
+    }
+}
+
+impl ChannelBuilder {
+    /// The deadline of calls that do not set their own. Default: 5 s.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How often a call is sent at most, if nothing comes back. Default: 5.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.config.attempts = attempts.max(1);
+        self
+    }
+
+    /// How long to wait for an answer to an attempt before the next, doubling with each. Default: 1 s. On a connection that stands, replies are not lost
+    /// unless something between drops messages, so this need not be short.
+    #[must_use]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.config.attempt_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Calls in flight at once; more wait for a place, until their deadline. Default: 1,024; the server's window holds if it is smaller.
+    #[must_use]
+    pub fn in_flight(mut self, calls: usize) -> Self {
+        self.config.window = calls.max(1);
+        self
+    }
+
+    /// Calls that may be open at once, in flight or waiting; one more is refused as `Overloaded`. Default: 16,384.
+    #[must_use]
+    pub fn open(mut self, calls: usize) -> Self {
+        self.waiting = calls.max(1);
+        self
+    }
+
+    /// A further endpoint of the same service, dialled when the one before cannot be reached. A `once` call that may have run at one replica goes
+    /// to another only if both serve from one store.
+    #[must_use]
+    pub fn replica(mut self, endpoint: impl Into<String>) -> Self {
+        self.replicas.push(endpoint.into());
+        self
+    }
+
+    /// Connects. Returns at once; the connection is made, and kept up, in the background.
+    ///
+    /// # Errors
+    /// If an endpoint is not one (`tcp://host:port`, `ipc:///path`), or no IO thread could be started. Not if nobody listens.
+    pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Channel, SetupError> {
+        let mut endpoints = Vec::with_capacity(1 + self.replicas.len());
+        for text in std::iter::once(endpoint.as_ref()).chain(self.replicas.iter().map(String::as_str)) {
+            let endpoint: Endpoint = text.parse().map_err(|error| SetupError::new(format!("connect to {text}"), error))?;
+            endpoints.push(endpoint);
+        }
+        self.start(Route::Dial { endpoints, next: 0 })
+            .map_err(|error| SetupError::new(format!("connect to {}", endpoint.as_ref()), error))
+    }
+
+    /// As [`Channel::local`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or if no IO thread can be started.
+    pub fn local(self, service: impl Service) -> Channel {
+        let link = crate::server::local(service);
+        self.start(Route::Local(Some(link))).expect("an IO thread can be started")
+    }
+
+    fn start(self, route: Route) -> std::io::Result<Channel> {
+        let (commands, orders) = mpsc::unbounded_channel();
+        let session = Session(crate::random::u128());
+        let counters = Arc::<Tally>::default();
+        let driver = Driver::new(self.config, session, route, orders, counters.clone());
+        // Runs until the last clone of the channel is gone; nobody waits for its end.
+        drop(IoThread::shared()?.run(move || driver.run()));
+        Ok(Channel(Arc::new(Shared {
+            commands,
+            open: AtomicUsize::new(0),
+            open_limit: self.waiting,
+            next_ticket: AtomicU64::new(0),
+            default_deadline: self.deadline,
+            counters,
+            process: std::process::id(),
+        })))
+    }
+}

@@ -1,0 +1,361 @@
+//! The driver of one channel, on an IO thread: dials, feeds the machine in `protocol::call` what arrives, and does what it says.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Command, Failed, Finished, Order};
+use crate::codegen::InterfaceInfo;
+use crate::error::{Kind, Outcome};
+use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalDial};
+use crate::nonce::{self, Identity, Nonce};
+use crate::protocol::call::{Action, Answered, Client, Config, Conclusion, Ended, Handle, Intent, Notice, Now};
+use crate::protocol::retry::Backoff;
+use crate::protocol::wire::{self, Encoder};
+use crate::protocol::{CallId, Session};
+
+/// What happened on a channel so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelCounters {
+    /// Calls that were started.
+    pub calls: u64,
+    /// Times that a call was sent.
+    pub attempts: u64,
+    /// Replies that came from a record.
+    pub replayed: u64,
+    /// Connections that were made, the first included.
+    pub connections: u64,
+    /// Messages, or entries in them, that could not be decoded.
+    pub malformed: u64,
+}
+
+/// The counters as the driver writes them.
+#[derive(Default)]
+pub(super) struct Tally {
+    calls: AtomicU64,
+    attempts: AtomicU64,
+    replayed: AtomicU64,
+    connections: AtomicU64,
+    malformed: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn read(&self) -> ChannelCounters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ChannelCounters {
+            calls: read(&self.calls),
+            attempts: read(&self.attempts),
+            replayed: read(&self.replayed),
+            connections: read(&self.connections),
+            malformed: read(&self.malformed),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How to get to the service.
+pub(super) enum Route {
+    /// One endpoint at a time, the next after each loss.
+    Dial { endpoints: Vec<Endpoint>, next: usize },
+    /// A server in this process; taken when it is dialled.
+    Local(Option<LocalDial>),
+}
+
+enum State {
+    /// Dial again at that moment.
+    Down(Instant),
+    Dialling(Dialling),
+    Up(Link),
+}
+
+pub(super) struct Driver {
+    machine: Client,
+    route: Route,
+    state: State,
+    backoff: Backoff,
+    session: Session,
+    commands: mpsc::UnboundedReceiver<Command>,
+    tickets: HashMap<u64, Handle>,
+    calls: HashMap<Handle, Open>,
+    contracts: HashSet<u64>,
+    encoder: Encoder,
+    limits: wire::Limits,
+    tally: Arc<Tally>,
+    origin: Instant,
+}
+
+/// A call that is not concluded.
+struct Open {
+    ticket: u64,
+    method: &'static str,
+    done: oneshot::Sender<Finished>,
+}
+
+/// Commands taken in one go before what they lead to is sent: enough to coalesce a burst into few messages.
+const BATCH: usize = 256;
+
+impl Driver {
+    pub(super) fn new(
+        config: Config,
+        session: Session,
+        route: Route,
+        commands: mpsc::UnboundedReceiver<Command>,
+        tally: Arc<Tally>,
+    ) -> Self {
+        let limits = wire::Limits::default();
+        Driver {
+            machine: Client::new(config, session, crate::random::u64()),
+            route,
+            state: State::Down(Instant::now()),
+            backoff: Backoff::reconnect(),
+            session,
+            commands,
+            tickets: HashMap::new(),
+            calls: HashMap::new(),
+            contracts: HashSet::new(),
+            encoder: Encoder::new(&limits),
+            limits,
+            tally,
+            origin: Instant::now(),
+        }
+    }
+
+    /// Runs until the last clone of the channel is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            let tick = self.machine.next_tick().map(|moment| self.origin + moment);
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return self.say_what_is_left(),
+                },
+                () = sleep_until(tick) => {}
+                event = step(&mut self.state) => self.event(event),
+            }
+            self.take_what_is_at_hand();
+            self.machine.tick(self.now());
+            self.act();
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { moment: self.origin.elapsed(), wall: nonce::wall_time(SystemTime::now()) }
+    }
+
+    fn take_what_is_at_hand(&mut self) {
+        for _ in 0..BATCH {
+            let command = self.commands.try_recv().ok();
+            let event = match &mut self.state {
+                State::Up(link) => link.try_next(),
+                State::Down(_) | State::Dialling(_) => None,
+            };
+            if command.is_none() && event.is_none() {
+                break;
+            }
+            if let Some(command) = command {
+                self.command(command);
+            }
+            if let Some(event) = event {
+                self.event(Event::Link(event));
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Contract(interface) => self.contract(interface),
+            Command::Start { ticket, order, done } => self.start(ticket, *order, done),
+            Command::Cancel { ticket } => {
+                if let Some(handle) = self.tickets.remove(&ticket) {
+                    self.calls.remove(&handle);
+                    self.machine.cancel(handle, self.now());
+                }
+            }
+        }
+    }
+
+    fn contract(&mut self, interface: &'static InterfaceInfo) {
+        if self.contracts.insert(interface.id) {
+            self.machine.contract(interface.id, interface.fingerprint, interface.shape);
+        }
+    }
+
+    fn start(&mut self, ticket: u64, order: Order, done: oneshot::Sender<Finished>) {
+        count(&self.tally.calls);
+        self.contract(order.interface);
+        let intent = Intent {
+            interface: order.method.interface,
+            method: order.method.ordinal,
+            retry: order.method.retry,
+            body: order.body,
+            deadline: order.deadline.saturating_duration_since(self.origin),
+            key: order.key,
+            trace: Some(order.trace),
+            metadata: order.metadata.0,
+        };
+        let handle = self.machine.start(intent, self.now());
+        self.tickets.insert(ticket, handle);
+        self.calls.insert(handle, Open { ticket, method: order.method.name, done });
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Dial => self.dial(),
+            Event::Dialled(Ok(link)) => {
+                tracing::info!(session = %self.session, "connected");
+                count(&self.tally.connections);
+                self.state = State::Up(link);
+                self.machine.connected(self.now());
+            }
+            Event::Dialled(Err(error)) => {
+                tracing::debug!(session = %self.session, %error, "could not connect");
+                self.wait_and_dial();
+            }
+            Event::Link(DealerEvent::Message(frames)) => self.message(&frames),
+            Event::Link(DealerEvent::Closed(reason)) => self.lost(&reason.to_string()),
+        }
+    }
+
+    fn dial(&mut self) {
+        self.state = match &mut self.route {
+            Route::Dial { endpoints, next } => {
+                let endpoint = endpoints[*next % endpoints.len()].clone();
+                *next = next.wrapping_add(1);
+                State::Dialling(Dialling::new(endpoint, DealerOptions::default()))
+            }
+            Route::Local(link) => match link.take() {
+                Some(link) => {
+                    count(&self.tally.connections);
+                    self.machine.connected(self.now());
+                    State::Up(Link::Local(link))
+                }
+                // The server in this process is gone and nothing brings it back: calls run into their deadlines.
+                None => State::Down(Instant::now() + Duration::from_secs(3600)),
+            },
+        };
+    }
+
+    fn wait_and_dial(&mut self) {
+        let delay = self.backoff.next(crate::random::u64());
+        self.state = State::Down(Instant::now() + delay);
+    }
+
+    fn lost(&mut self, why: &str) {
+        tracing::info!(session = %self.session, why, "connection lost");
+        self.machine.disconnected(self.now());
+        self.encoder.clear();
+        self.wait_and_dial();
+    }
+
+    fn message(&mut self, frames: &[Bytes]) {
+        match wire::decode(frames, &self.limits) {
+            Ok(entries) => {
+                for entry in entries {
+                    match entry {
+                        Ok(entry) => {
+                            self.machine.received(entry, self.now());
+                        }
+                        Err(error) => {
+                            count(&self.tally.malformed);
+                            tracing::warn!(session = %self.session, %error, "an entry could not be decoded");
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                count(&self.tally.malformed);
+                tracing::warn!(session = %self.session, %error, "a message could not be decoded");
+            }
+        }
+    }
+
+    /// Does what the machine says until it says nothing.
+    fn act(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::Send(entry) => {
+                    if matches!(entry, wire::Entry::Call(_)) {
+                        count(&self.tally.attempts);
+                    }
+                    self.encoder.push(entry);
+                    if self.encoder.is_full() {
+                        self.flush();
+                    }
+                }
+                Action::Done(handle, ended) => self.done(handle, ended),
+                Action::Reconnect { why } => {
+                    if matches!(self.state, State::Up(_)) {
+                        self.flush();
+                        self.lost(&why);
+                    }
+                }
+                Action::Notice(notice) => self.notice(&notice),
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if self.encoder.is_empty() {
+            return;
+        }
+        let frames = self.encoder.finish();
+        let State::Up(link) = &mut self.state else { return };
+        if let Err(error) = link.send(frames) {
+            // The machine has these attempts as sent, and that is what they may be.
+            self.lost(&format!("sending failed: {error:?}"));
+        }
+    }
+
+    fn done(&mut self, handle: Handle, ended: Ended) {
+        let Some(open) = self.calls.remove(&handle) else { return };
+        self.tickets.remove(&open.ticket);
+        let nonce = ended.id.map(|id| match id {
+            CallId::Sequenced(number) => Nonce(Identity::Sequenced { session: ended.session, number }),
+            CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
+        });
+        let result = match ended.conclusion {
+            Conclusion::Ok(body) => Ok(body),
+            Conclusion::Failed(failure) => Err(Failed::from(failure)),
+        };
+        let _ = open.done.send(Finished { result, nonce, attempts: ended.attempts });
+    }
+
+    fn say_what_is_left(mut self) {
+        self.act();
+    }
+}
+
+/// What the driver waits for, besides commands and time.
+enum Event {
+    Dial,
+    Dialled(Result<Link, DialError>),
+    Link(DealerEvent),
+}
+
+/// Cancel-safe: what is under way stays in the state.
+async fn step(state: &mut State) -> Event {
+    match state {
+        State::Down(at) => {
+            tokio::time::sleep_until((*at).into()).await;
+            Event::Dial
+        }
+        State::Dialling(dialling) => Event::Dialled(dialling.await.map(Link::Dealer)),
+        State::Up(link) => Event::Link(link.next().await),
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,204 @@
+//! The client's shell: a channel to a service, shared by the clients of all its interfaces.
+//!
+//! What is sent when, and what a caller is told, is decided by the machine in `protocol::call`; the [`driver`] runs it on an IO thread.
+
+mod builder;
+mod driver;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use capnp::traits::Owned;
+use tokio::sync::{mpsc, oneshot};
+
+pub use builder::ChannelBuilder;
+pub use driver::ChannelCounters;
+
+use crate::call::Call;
+use crate::codegen::{InterfaceInfo, Method, MethodInfo, Service};
+use crate::error::{Error, Inner, Kind, Outcome, SetupError};
+use crate::message::{self, Filled};
+use crate::metadata::Metadata;
+use crate::nonce::{Identity, Nonce};
+use crate::protocol::wire::Trace;
+use crate::protocol::{Key, Refusal};
+
+/// A connection to a service, kept up for as long as a clone of it lives. Cheap to clone, `Send` and `Sync`.
+///
+/// It succeeds although nobody listens yet: it dials, and after a loss dials again for ever, with back-off; calls wait until their deadline.
+#[derive(Clone)]
+pub struct Channel(Arc<Shared>);
+
+struct Shared {
+    commands: mpsc::UnboundedSender<Command>,
+    /// Calls handed to the driver and not finished: what bounds the queue above.
+    open: AtomicUsize,
+    open_limit: usize,
+    next_ticket: AtomicU64,
+    default_deadline: Duration,
+    counters: Arc<driver::Tally>,
+    /// A forked child has the channel but not its IO thread, and must not share the session.
+    process: u32,
+}
+
+/// From callers to the driver. Not bounded itself: there are at most two commands a call, and calls are bounded.
+pub(crate) enum Command {
+    Start { ticket: u64, order: Box<Order>, done: oneshot::Sender<Finished> },
+    Cancel { ticket: u64 },
+    Contract(&'static InterfaceInfo),
+}
+
+/// A call, ready to be handed to the driver.
+pub(crate) struct Order {
+    pub method: &'static MethodInfo,
+    pub interface: &'static InterfaceInfo,
+    pub body: Bytes,
+    pub deadline: Instant,
+    pub key: Option<Key>,
+    pub metadata: Metadata,
+    pub trace: Trace,
+}
+
+/// How a call ended.
+pub(crate) struct Finished {
+    pub result: Result<Bytes, Failed>,
+    pub nonce: Option<Nonce>,
+    pub attempts: u32,
+}
+
+/// Why a call has no reply.
+pub(crate) struct Failed {
+    pub kind: Kind,
+    pub outcome: Outcome,
+    pub retry_after: Option<Duration>,
+    pub message: String,
+    pub fault: Option<(u64, Bytes)>,
+}
+
+impl Channel {
+    /// Connects with the defaults of [`ChannelBuilder`].
+    ///
+    /// # Errors
+    /// If the endpoint is not one (`tcp://host:port`, `ipc:///path`), or no IO thread could be started. Not if nobody listens.
+    pub async fn connect(endpoint: impl AsRef<str>) -> Result<Self, SetupError> {
+        Channel::builder().connect(endpoint).await
+    }
+
+    /// A channel with limits of your own.
+    pub fn builder() -> ChannelBuilder {
+        ChannelBuilder::default()
+    }
+
+    /// A channel to a service in this process, without sockets: for tests. Retries, deduplication, deadlines and errors are the real ones.
+    ///
+    /// Handlers run in the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or if no IO thread can be started.
+    pub fn local(service: impl Service) -> Self {
+        ChannelBuilder::default().local(service)
+    }
+
+    /// Names the contract to the server, so that a difference is told before the first call.
+    pub fn register(&self, interface: &'static InterfaceInfo) {
+        // A driver that is gone has nothing to compare.
+        let _ = self.0.commands.send(Command::Contract(interface));
+    }
+
+    /// A call to method `M`. Generated clients do this for you.
+    pub fn call<M: Method, R: Filled>(
+        &self,
+        interface: &'static InterfaceInfo,
+        fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R,
+    ) -> Call<M> {
+        Call::new(self.clone(), interface, message::build::<M::Params, R>(fill))
+    }
+
+    /// What happened on this channel so far.
+    pub fn counters(&self) -> ChannelCounters {
+        self.0.counters.read()
+    }
+
+    pub(crate) fn default_deadline(&self) -> Duration {
+        self.0.default_deadline
+    }
+
+    pub(crate) fn submit(&self, order: Order) -> Result<Ticket, Error> {
+        let shared = &self.0;
+        let method = order.method;
+        if std::process::id() != shared.process {
+            let why = "this channel was made before a fork and belongs to the parent; connect anew in the child";
+            return Err(Error::misuse(method.name, why));
+        }
+        if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.open_limit {
+            shared.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::new(Inner {
+                kind: Kind::Refused(Refusal::Overloaded),
+                outcome: Outcome::No,
+                method: method.name,
+                nonce: order.key.map(|key| Nonce(Identity::Keyed(key))),
+                attempts: 0,
+                retry_after: None,
+                message: format!("{} calls are open on this channel already; await some first", shared.open_limit),
+                fault: None,
+            }));
+        }
+        let (done, finished) = oneshot::channel();
+        let key = order.key;
+        let number = shared.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { channel: self.clone(), number, key, method, finished: Some(finished) };
+        // If the driver is gone, `done` is dropped with the command, and the ticket says so.
+        let _ = shared.commands.send(Command::Start { ticket: number, order: Box::new(order), done });
+        Ok(ticket)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("open", &self.0.open.load(Ordering::Relaxed)).finish_non_exhaustive()
+    }
+}
+
+/// A started call at its caller. Dropping it cancels the call.
+pub(crate) struct Ticket {
+    channel: Channel,
+    number: u64,
+    key: Option<Key>,
+    method: &'static MethodInfo,
+    finished: Option<oneshot::Receiver<Finished>>,
+}
+
+impl Ticket {
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.key
+    }
+
+    pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Finished> {
+        let receiver = self.finished.as_mut().expect("not polled again after it finished");
+        let finished = std::task::ready!(Pin::new(receiver).poll(cx));
+        self.finished = None;
+        Poll::Ready(finished.unwrap_or_else(|_| {
+            tracing::error!(method = self.method.name, "the channel's driver is gone");
+            let message = "the channel's IO thread has stopped".into();
+            let (kind, outcome) = (Kind::Refused(Refusal::Unavailable), Outcome::Unknown);
+            let failed = Failed { kind, outcome, retry_after: None, message, fault: None };
+            Finished { result: Err(failed), nonce: self.key.map(|key| Nonce(Identity::Keyed(key))), attempts: 0 }
+        }))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let shared = &self.channel.0;
+        shared.open.fetch_sub(1, Ordering::Relaxed);
+        if self.finished.is_some() {
+            let _ = shared.commands.send(Command::Cancel { ticket: self.number });
+        }
+    }
+}

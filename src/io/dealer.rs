@@ -1,0 +1,306 @@
+//! A socket that dials: a DEALER of the crate behind a gate of its own, for one connection.
+//!
+//! It does not reconnect: when the connection ends it is over, and its owner dials another.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
+
+use super::endpoint::Endpoint;
+use super::gate::Entry;
+use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
+use super::link::{CloseReason, Link, LinkLimits, Links, News, Order, SendError};
+use super::relay::{Joined, Relay};
+use super::router::encoded_size;
+use super::stream::{PeerAddress, Stream};
+use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
+
+/// How a [`Dealer`] shows itself, and its limits.
+#[derive(Clone, Debug)]
+pub struct DealerOptions {
+    pub(crate) shows: SocketType,
+    /// How long looking up the name and connecting may take. 5 s: a lost SYN is sent again after 1 s and 3 s.
+    pub connect_timeout: Duration,
+    /// How long the other side may take for greeting and READY. 5 s, as for a stranger that comes in.
+    pub handshake_timeout: Duration,
+    /// Bytes in one frame. 16 MiB, as a [`RouterOptions`](super::RouterOptions) has it.
+    pub frame_limit: u64,
+    /// Frames in one message. 1,024.
+    pub frames_limit: u32,
+    /// Bytes in one message. 32 MiB.
+    pub message_limit: u64,
+    /// Bytes that may be handed over and not yet written. 64 MiB. More is refused, and the connection goes on.
+    pub outstanding_limit: usize,
+    /// When so few are left after there were more, [`DealerEvent::Writable`] says so. 64 KiB.
+    pub low_water: usize,
+    /// How long the other side may take none of what is outstanding. 30 s.
+    pub stall_timeout: Duration,
+    /// How long what was handed over may take to be written after the socket is dropped. 2 s.
+    pub linger: Duration,
+}
+
+impl DealerOptions {
+    /// Shows a DEALER: wants a ROUTER.
+    pub fn dealer() -> DealerOptions {
+        DealerOptions {
+            shows: SocketType::Dealer,
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
+            frame_limit: 16 << 20,
+            frames_limit: 1024,
+            message_limit: 32 << 20,
+            outstanding_limit: 64 << 20,
+            low_water: 64 << 10,
+            stall_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+        }
+    }
+
+    /// Shows a SUB: wants a PUB or XPUB. Subscribes by sending a message of one frame: 1, then the topic.
+    pub fn subscriber() -> DealerOptions {
+        DealerOptions { shows: SocketType::Sub, ..DealerOptions::dealer() }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { frame: self.frame_limit, frames: self.frames_limit, message: self.message_limit }
+    }
+
+    fn link_limits(&self) -> LinkLimits {
+        LinkLimits {
+            outstanding: self.outstanding_limit,
+            low_water: self.low_water,
+            stall_timeout: self.stall_timeout,
+            linger: self.linger,
+        }
+    }
+}
+
+/// Why dialling came to nothing. Nothing was sent but the handshake.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name has no address, nobody listens there, or the network does not lead there.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// Connecting took too long.
+    #[error("connecting took too long")]
+    ConnectTimeout,
+    /// Somebody listens, but ended the connection before the handshake was done.
+    #[error("the other side ended the connection during the handshake: {0}")]
+    Handshake(#[source] io::Error),
+    /// Somebody listens, but speaks something else, or is no socket of the right type.
+    #[error("the other side is not who it should be: {0}")]
+    Refused(#[source] Refused),
+    /// Somebody listens, but did not say in time who it is.
+    #[error("the other side was silent during the handshake")]
+    HandshakeTimeout,
+    /// This process could not set up its own side, for want of descriptors or of a place for temporary files.
+    #[error("the local side of the connection could not be set up: {0}")]
+    Local(#[source] io::Error),
+}
+
+/// What happens at a [`Dealer`].
+#[derive(Debug)]
+pub enum DealerEvent {
+    /// A message, as its frames; never empty. Frames are slices of read buffers of up to 64 KiB: copy what is to be kept.
+    Message(Vec<Bytes>),
+    /// No more than [`DealerOptions::low_water`] is outstanding, after more was.
+    Writable,
+    /// The connection has ended. Nothing comes after it.
+    Closed(CloseReason),
+}
+
+/// See the module. Lives on the [`IoThread`](super::IoThread) on which it was dialled.
+///
+/// Dropping it closes the connection; what was handed over still has [`DealerOptions::linger`] to be written.
+pub struct Dealer {
+    /// `None` once it has failed.
+    socket: Option<zeromq::DealerSocket>,
+    links: Rc<Links>,
+    link: Rc<Link>,
+    address: PeerAddress,
+    closed: bool,
+}
+
+impl Dealer {
+    /// Connects and shakes hands. To be called on an [`IoThread`](super::IoThread).
+    ///
+    /// # Errors
+    /// As [`DialError`] says; within the two time-outs.
+    pub async fn dial(endpoint: &Endpoint, options: DealerOptions) -> Result<Dealer, DialError> {
+        let (mut outer, address) = match timeout(options.connect_timeout, connect(endpoint)).await {
+            Ok(connected) => connected.map_err(DialError::Connect)?,
+            Err(_) => return Err(DialError::ConnectTimeout),
+        };
+        let handshake = Handshake::new(options.shows, b"");
+        let (peer, from_outer) = match timeout(options.handshake_timeout, shake(&mut outer, handshake)).await
+        {
+            Ok(Ok(shaken)) => shaken,
+            Ok(Err(ShakeError::Io(error))) => return Err(DialError::Handshake(error)),
+            Ok(Err(ShakeError::Refused(why))) => return Err(DialError::Refused(why)),
+            Err(_) => return Err(DialError::HandshakeTimeout),
+        };
+        let (socket, inner, from_inner) = match timeout(INNER_TIMEOUT, inner_pair()).await {
+            Ok(pair) => pair.map_err(DialError::Local)?,
+            Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
+        };
+        let links = Rc::new(Links::new(options.link_limits()));
+        let link = Rc::new(Link::new(Links::number(), address, peer, 0));
+        link.announced.set(true);
+        let joined = Joined { outer, from_outer, inner, from_inner };
+        spawn_local(relay(joined, links.clone(), link.clone(), options.limits()));
+        Ok(Dealer { socket: Some(socket), links, link, address, closed: false })
+    }
+
+    /// Whom it reached.
+    pub fn address(&self) -> PeerAddress {
+        self.address
+    }
+
+    /// The socket type of whom it reached.
+    pub fn peer(&self) -> SocketType {
+        self.link.peer
+    }
+
+    /// The next event. Nothing is lost if the future is dropped. After `Closed` it never returns.
+    pub async fn next(&mut self) -> DealerEvent {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next event, if one is at hand. Whoever gets `None` must come back by [`next`](Dealer::next): only that is woken.
+    pub fn try_next(&mut self) -> Option<DealerEvent> {
+        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<DealerEvent> {
+        if self.closed {
+            return Poll::Pending;
+        }
+        self.links.register_owner(cx);
+        match self.links.next_news() {
+            Some(News::Writable(_)) => return Poll::Ready(DealerEvent::Writable),
+            Some(News::Closed(_, reason)) => {
+                self.closed = true;
+                return Poll::Ready(DealerEvent::Closed(reason));
+            }
+            None => {}
+        }
+        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        // The future may be dropped: the crate keeps what it has read. After the end of the connection it stays pending; the relay tells that.
+        let received = socket.recv().as_mut().poll(cx);
+        match received {
+            Poll::Ready(Ok(message)) => Poll::Ready(DealerEvent::Message(message.into_vec())),
+            Poll::Ready(Err(_)) => {
+                // It would err for ever. The relay notices that the socket has gone, and why the connection ended is known there.
+                self.socket = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Hands a message over. Never waits.
+    ///
+    /// # Errors
+    /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if too much is outstanding: nothing was handed over, and the connection
+    /// goes on.
+    pub fn send(&mut self, frames: Vec<Bytes>) -> Result<(), SendError> {
+        let socket =
+            self.socket.as_mut().filter(|_| self.link.order() == Order::Relay).ok_or(SendError::Gone)?;
+        let size = encoded_size(&frames);
+        if !self.links.has_room(&self.link, size) {
+            return Err(SendError::Full);
+        }
+        let message = ZmqMessage::try_from(frames).map_err(|_| SendError::Gone)?;
+        match socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                self.links.handed_over(&self.link, size);
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(SendError::Gone),
+            Poll::Pending => {
+                // 100,000 messages wait. Whether this one is among them is not known, so the connection is of no use any more.
+                self.link.close(CloseReason::TooSlow);
+                Err(SendError::Full)
+            }
+        }
+    }
+
+    /// Bytes handed over and not yet written.
+    pub fn outstanding(&self) -> usize {
+        self.link.outstanding()
+    }
+
+    /// From now on the connection is closed if the other side is silent for so long; `None`: never, as it is at first.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.link.set_idle_timeout(timeout);
+    }
+
+    /// Closes the connection, as a drop does, and returns when what was handed over is written or [`DealerOptions::linger`] is up.
+    pub async fn close(mut self) {
+        self.link.close(CloseReason::Requested);
+        while !self.closed {
+            self.next().await;
+        }
+    }
+}
+
+async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, limits: Limits) {
+    let mut entry = Entry::insert(&links, link.clone());
+    let ticking = async {
+        let mut tick = tokio::time::interval(links.tick_interval());
+        loop {
+            tick.tick().await;
+            links.tick();
+        }
+    };
+    tokio::select! {
+        reason = Relay::run(joined, links.clone(), link, limits) => entry.reason = reason,
+        () = ticking => {}
+    }
+}
+
+async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let stream = TcpStream::connect(address.as_str()).await?;
+            let address = PeerAddress::Tcp(stream.peer_addr()?);
+            Ok((Stream::tcp(stream)?, address))
+        }
+        Endpoint::Ipc(path) => Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc)),
+    }
+}
+
+/// A DEALER of the crate, and the other end of its only connection. The path by which they met is gone afterwards.
+async fn inner_pair() -> io::Result<(zeromq::DealerSocket, UnixStream, Vec<u8>)> {
+    let folder = Folder::new()?;
+    let path = folder.socket(0);
+    let listener = UnixListener::bind(&path)?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| io::Error::other("the folder for temporary files has a name that is not UTF-8"))?;
+    let dialled = async {
+        let mut socket = zeromq::DealerSocket::new();
+        socket.connect(&format!("ipc://{path}")).await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>(socket)
+    };
+    let accepted = async {
+        let (mut stream, _) = listener.accept().await?;
+        let (_, beyond) =
+            shake(&mut stream, Handshake::new(SocketType::Router, b"")).await.map_err(io::Error::other)?;
+        Ok((stream, beyond))
+    };
+    let (socket, (stream, beyond)) = tokio::try_join!(dialled, accepted)?;
+    Ok((socket, stream, beyond))
+}

@@ -1,0 +1,203 @@
+//! In front of a socket that binds: accepts strangers, shakes hands with them, and joins those that may stay to a ROUTER of the crate.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use zeromq::Socket as _;
+
+use super::inner::{Folder, INNER_TIMEOUT, connect, shake};
+use super::link::{CloseReason, Link, Links};
+use super::relay::{Joined, Relay};
+use super::router::RouterOptions;
+use super::stream::{Listener, PeerAddress, Stream};
+use crate::protocol::zmtp::Handshake;
+
+/// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// How many inner connections may wait for the crate's accept loop; the system may allow fewer.
+const INNER_BACKLOG: i32 = 4096;
+
+/// A ROUTER of the crate, and where it listens.
+pub(crate) struct Core {
+    pub number: u64,
+    pub socket: zeromq::RouterSocket,
+    path: PathBuf,
+    /// Connections that it was given. It keeps some 110 bytes of each for ever, which is why it is renewed.
+    given: Cell<u64>,
+}
+
+/// See the module.
+pub(crate) struct Gate {
+    pub links: Rc<Links>,
+    pub options: RouterOptions,
+    /// The last one is given new connections, the others keep those that they have.
+    pub cores: RefCell<Vec<Core>>,
+    folder: Folder,
+    /// Strangers, from being accepted to their end.
+    open: Cell<usize>,
+}
+
+impl Gate {
+    pub async fn new(options: RouterOptions) -> io::Result<Gate> {
+        let gate = Gate {
+            links: Rc::new(Links::new(options.link_limits())),
+            options,
+            cores: RefCell::default(),
+            folder: Folder::new()?,
+            open: Cell::new(0),
+        };
+        gate.renew().await?;
+        Ok(gate)
+    }
+
+    /// Makes the ROUTER that is given all new connections from now on.
+    async fn renew(&self) -> io::Result<()> {
+        let number = self.cores.borrow().last().map_or(0, |core| core.number + 1);
+        let path = self.folder.socket(number);
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        listener.bind(&SockAddr::unix(&path)?)?;
+        listener.listen(INNER_BACKLOG)?;
+        let mut socket = zeromq::RouterSocket::new();
+        socket.bind_listener(StdUnixListener::from(listener)).await.map_err(io::Error::other)?;
+        self.cores.borrow_mut().push(Core { number, socket, path, given: Cell::new(0) });
+        self.links.wake_owner(); // it polls the new one from now on
+        Ok(())
+    }
+
+    /// Renews the ROUTER if it is time, and drops those whose last connection has gone.
+    async fn tend(&self) {
+        let due = self.cores.borrow().last().is_some_and(|core| core.given.get() >= self.options.renew_after);
+        if due && let Err(error) = self.renew().await {
+            tracing::warn!(%error, "an inner socket could not be renewed; the old one goes on");
+        }
+        let mut cores = self.cores.borrow_mut();
+        if let Some(current) = cores.last().map(|core| core.number) {
+            cores.retain(|core| core.number == current || self.links.count_of(core.number) > 0);
+        }
+    }
+
+    /// Accepts until `stop` comes (or its sender goes), then waits for the last connection to end. Dropping the future drops them all.
+    pub async fn serve(self: Rc<Self>, listener: Listener, mut stop: oneshot::Receiver<()>) {
+        let mut connections = JoinSet::new();
+        let mut resting = None;
+        let mut tick = interval(self.links.tick_interval());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut listener = Some(listener);
+        loop {
+            tokio::select! {
+                accepted = accept(listener.as_ref()), if resting.is_none() && listener.is_some() => match accepted {
+                    Ok((stream, address)) => self.admit(stream, address, &mut connections),
+                    Err(error) => {
+                        self.links.count(|counters| counters.accept_errors += 1);
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        resting = Some(tokio::time::Instant::now() + REST);
+                    }
+                },
+                () = async { sleep_until(resting.unwrap_or_else(tokio::time::Instant::now)).await }, if resting.is_some() => resting = None,
+                _ = tick.tick() => {
+                    self.links.tick();
+                    self.tend().await;
+                }
+                Some(_) = connections.join_next() => {} // each has told its end itself
+                _ = &mut stop, if listener.is_some() => listener = None,
+                else => return,
+            }
+            if listener.is_none() && connections.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn admit(self: &Rc<Self>, stream: Stream, address: PeerAddress, connections: &mut JoinSet<()>) {
+        self.links.count(|counters| counters.accepted += 1);
+        if self.open.get() >= self.options.connections_limit {
+            // Closed rather than left waiting: it learns at once that it should try elsewhere or later.
+            self.links.count(|counters| counters.turned_away += 1);
+            return;
+        }
+        self.open.set(self.open.get() + 1);
+        let place = Place(self.clone());
+        connections.spawn_local(async move { place.0.connection(stream, address).await });
+    }
+
+    async fn connection(&self, mut outer: Stream, address: PeerAddress) {
+        let handshake = Handshake::new(self.options.shows, b"");
+        let (peer, from_outer) =
+            match timeout(self.options.handshake_timeout, shake(&mut outer, handshake)).await {
+                Ok(Ok(shaken)) => shaken,
+                Ok(Err(error)) => {
+                    self.links.count(|counters| counters.refused += 1);
+                    tracing::debug!(%address, %error, "a handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    self.links.count(|counters| counters.handshake_timeouts += 1);
+                    tracing::debug!(%address, "a handshake took too long");
+                    return;
+                }
+            };
+        let Some((number, path)) = self.assign() else { return };
+        let link = Rc::new(Link::new(Links::number(), address, peer, number));
+        let mut entry = Entry::insert(&self.links, link.clone());
+        let (inner, from_inner) = match timeout(INNER_TIMEOUT, connect(&path, link.id.0)).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return tracing::warn!(%address, %error, "no inner connection"),
+            Err(_) => return tracing::warn!(%address, "the inner connection took too long"),
+        };
+        let joined = Joined { outer, from_outer, inner, from_inner };
+        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.limits()).await;
+    }
+
+    /// Chooses the ROUTER for a new connection. There is none while draining.
+    fn assign(&self) -> Option<(u64, PathBuf)> {
+        let cores = self.cores.borrow();
+        let core = cores.last()?;
+        core.given.set(core.given.get() + 1);
+        Some((core.number, core.path.clone()))
+    }
+}
+
+async fn accept(listener: Option<&Listener>) -> io::Result<(Stream, PeerAddress)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A stranger's place among [`RouterOptions::connections_limit`], given back whatever becomes of it.
+struct Place(Rc<Gate>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
+/// A connection's entry in the table, taken out whatever becomes of its task.
+pub(crate) struct Entry<'a> {
+    links: &'a Links,
+    link: Rc<Link>,
+    pub reason: CloseReason,
+}
+
+impl<'a> Entry<'a> {
+    pub fn insert(links: &'a Links, link: Rc<Link>) -> Entry<'a> {
+        links.insert(link.clone());
+        Entry { links, link, reason: CloseReason::Released }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.links.remove(self.link.id, self.reason);
+    }
+}

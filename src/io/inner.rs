@@ -1,0 +1,97 @@
+//! The private side of a gate: a Unix socket in a folder that only this user may enter, and the handshake with the crate's socket.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::backlog::{poll_read, with_scratch};
+use crate::protocol::zmtp::{Handshake, Refused, SocketType};
+
+/// The crate's socket is on the same thread and answers at once, unless the thread is in trouble.
+pub(crate) const INNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A folder that goes when it is dropped, with room for Unix sockets.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> io::Result<Folder> {
+        // Mode 0700 is what `tempfile` makes folders with.
+        tempfile::Builder::new().prefix("selfsame-").tempdir().map(Folder)
+    }
+
+    pub fn socket(&self, name: u64) -> PathBuf {
+        self.0.path().join(name.to_string())
+    }
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShakeError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Carries a handshake through, and returns the peer's socket type and what was read beyond it.
+pub(crate) async fn shake<S>(
+    stream: &mut S,
+    mut handshake: Handshake,
+) -> Result<(SocketType, Vec<u8>), ShakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let outgoing = handshake.take_outgoing();
+        if !outgoing.is_empty() {
+            stream.write_all(&outgoing).await?;
+        }
+        let beyond = poll_fn(|cx| {
+            with_scratch(|scratch| {
+                let bytes = ready!(poll_read(stream, cx, scratch))?;
+                if bytes.is_empty() {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+                }
+                let taken = handshake.feed(bytes)?;
+                Poll::Ready(Ok::<_, ShakeError>(bytes[taken..].to_vec()))
+            })
+        });
+        let beyond = beyond.await?;
+        if let Some(peer) = handshake.peer() {
+            // Nothing is outgoing: our READY went out before the peer's was read, or goes now.
+            stream.write_all(&handshake.take_outgoing()).await?;
+            return Ok((peer, beyond));
+        }
+    }
+}
+
+/// Connects to the crate's ROUTER at `path` as a DEALER of this identity.
+///
+/// The first message on it is ours, one empty frame: when it comes out of the ROUTER, the ROUTER knows the connection and can send to it.
+pub(crate) async fn connect(
+    path: &std::path::Path,
+    identity: u64,
+) -> Result<(UnixStream, Vec<u8>), ShakeError> {
+    let mut stream = loop {
+        match UnixStream::connect(path).await {
+            // The backlog is full; it is this thread that empties it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
+            other => break other?,
+        }
+    };
+    let handshake = Handshake::new(SocketType::Dealer, &identity.to_be_bytes());
+    let (_, beyond) = shake(&mut stream, handshake).await?;
+    stream.write_all(ANNOUNCEMENT).await?;
+    Ok((stream, beyond))
+}
+
+/// A message of one empty frame.
+const ANNOUNCEMENT: &[u8] = &[0, 0];
+
+const RETRY: Duration = Duration::from_millis(2);

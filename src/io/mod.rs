@@ -1,0 +1,34 @@
+//! Where bytes move: IO threads, the sockets of the `zeromq` crate, and the gate in front of each of them.
+//!
+//! This module decides nothing about calls, records or events; it delivers messages to and from numbered connections. It is the only place that names
+//! the `zeromq` crate, and works around what that crate does not do:
+//!
+//! ```text
+//!  stranger <--TCP, ipc--> gate: handshake, limits, accounts <--private Unix socket--> crate's ROUTER or DEALER <--> Router, Dealer
+//! ```
+//!
+//! - Everything of one socket happens on one [`IoThread`]: off a single thread the crate's ROUTER can deadlock.
+//! - A stranger never speaks to the crate: the gate ends the handshake, numbers the connection and checks every frame's length, since the crate trusts
+//!   lengths and identities. That holds for what dials too: a hostile server could end the client's process otherwise.
+//! - A send never waits. What one connection may have outstanding is bounded in bytes, and one that takes no more is closed.
+//!
+//! What it costs: three file descriptors a connection, a copy through a Unix socket, and some 3 KiB while a connection is idle.
+
+mod backlog;
+mod dealer;
+mod descriptors;
+mod endpoint;
+mod gate;
+mod inner;
+mod link;
+mod relay;
+mod router;
+mod stream;
+mod thread;
+
+pub use dealer::{Dealer, DealerEvent, DealerOptions, DialError};
+pub use endpoint::{Endpoint, EndpointError};
+pub use link::{CloseReason, Counters, SendError};
+pub use router::{Router, RouterEvent, RouterOptions};
+pub use stream::PeerAddress;
+pub use thread::IoThread;

@@ -1,0 +1,220 @@
+//! One connection between a stranger and a socket of the crate, from the end of the handshakes to the last byte.
+//!
+//! It relays bytes in both directions, counts them, judges those that come in, and answers ZMTP's PING itself. It decodes no message.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::backlog::{Backlog, poll_read, with_scratch};
+use super::link::{CloseReason, Link, Links, Order};
+use crate::protocol::zmtp::{self, Command, Inspector, Limits};
+
+/// Reads of one direction before other tasks of the thread have their turn: up to 1 MiB.
+const TURNS: usize = 16;
+
+/// See the module.
+pub(crate) struct Relay<S> {
+    links: Rc<Links>,
+    link: Rc<Link>,
+    /// The stranger.
+    outer: S,
+    /// The crate's socket.
+    inner: UnixStream,
+    inward: Inspector,
+    outward: Inspector,
+    /// While it is not empty the stranger is not read: it waits, not we.
+    to_inner: Backlog,
+    /// The crate's socket is always read, lest its writer waits. So this holds up to what may be outstanding.
+    to_outer: Backlog,
+    /// The newest PING that waits for a message to end. One place: who asks twice before it is answered gets one answer.
+    ping: Option<zmtp::Context>,
+    inner_ended: bool,
+    half_closed: bool,
+}
+
+/// A connection as the gate hands it over after the handshakes, with what was read beyond them.
+pub(crate) struct Joined<S> {
+    pub outer: S,
+    pub from_outer: Vec<u8>,
+    pub inner: UnixStream,
+    pub from_inner: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+    /// Relays until the connection has ended on both sides; returns why.
+    ///
+    /// When it returns, the crate's socket has handed out every message of this connection that it ever will.
+    pub async fn run(joined: Joined<S>, links: Rc<Links>, link: Rc<Link>, limits: Limits) -> CloseReason {
+        let Joined { outer, from_outer, inner, from_inner } = joined;
+        let mut relay = Relay {
+            links,
+            link,
+            outer,
+            inner,
+            inward: Inspector::new(limits),
+            outward: Inspector::new(Limits::NONE),
+            to_inner: Backlog::default(),
+            to_outer: Backlog::default(),
+            ping: None,
+            inner_ended: false,
+            half_closed: false,
+        };
+        let early = poll_fn(|cx| {
+            Poll::Ready(relay.take_in(&from_outer, cx).and_then(|()| relay.take_out(&from_inner, cx)))
+        });
+        let found = match early.await {
+            Ok(()) => poll_fn(|cx| with_scratch(|scratch| relay.poll_relay(cx, scratch))).await,
+            Err(reason) => reason,
+        };
+        let order = relay.link.ends(found, relay.links.linger_until());
+        if let Order::Close(_) = order {
+            poll_fn(|cx| with_scratch(|scratch| relay.poll_finish(cx, scratch))).await;
+        }
+        let reason = match order {
+            Order::Close(reason) | Order::Abort(reason) => reason,
+            Order::Relay => found,
+        };
+        relay.release().await;
+        reason
+    }
+
+    /// Ends the stranger's connection, then lets the crate's socket read what came before: its own end follows when it has.
+    async fn release(self) {
+        let Relay { outer, mut inner, .. } = self;
+        drop(outer);
+        if inner.shutdown().await.is_ok() {
+            poll_fn(|cx| with_scratch(|scratch| poll_discard(&mut inner, cx, scratch))).await;
+        }
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<CloseReason> {
+        self.link.register(cx);
+        if let Order::Close(reason) | Order::Abort(reason) = self.link.order() {
+            return Poll::Ready(reason);
+        }
+        if let Poll::Ready(reason) = self.poll_inward(cx, scratch) {
+            return Poll::Ready(reason);
+        }
+        self.poll_outward(cx, scratch)
+    }
+
+    fn poll_inward(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<CloseReason> {
+        for _ in 0..TURNS {
+            if ready!(self.to_inner.poll_flush(&mut self.inner, cx, |_| ())).is_err() {
+                return Poll::Ready(CloseReason::Released);
+            }
+            let taken = match ready!(poll_read(&mut self.outer, cx, scratch)) {
+                Ok([]) => Err(CloseReason::Peer),
+                Ok(bytes) => self.take_in(bytes, cx),
+                Err(error) => Err(CloseReason::Broken(error.kind())),
+            };
+            if let Err(reason) = taken {
+                return Poll::Ready(reason);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_outward(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<CloseReason> {
+        for _ in 0..TURNS {
+            let (links, link) = (&self.links, &self.link);
+            let flushed = self.to_outer.poll_flush(&mut self.outer, cx, |bytes| links.written(link, bytes));
+            if let Poll::Ready(Err(error)) = flushed {
+                return Poll::Ready(CloseReason::Broken(error.kind()));
+            }
+            let taken = match ready!(poll_read(&mut self.inner, cx, scratch)) {
+                Ok([]) | Err(_) => Err(CloseReason::Released),
+                Ok(bytes) => self.take_out(bytes, cx),
+            };
+            if let Err(reason) = taken {
+                return Poll::Ready(reason);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Judges what the stranger sent and passes it on, but for commands.
+    fn take_in(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        self.link.heard(bytes.len());
+        while !bytes.is_empty() {
+            let seen = self.inward.inspect(bytes).map_err(CloseReason::Violation)?;
+            let (pass, rest) = bytes.split_at(seen.pass);
+            self.to_inner.write(&mut self.inner, cx, pass, |_| ()).map_err(|_| CloseReason::Released)?;
+            bytes = &rest[seen.skip..];
+            if let Some(Command::Ping(context)) = seen.command {
+                self.ping = Some(context);
+                if self.outward.at_boundary() {
+                    self.answer_ping(cx)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what the crate's socket sent. An answer to a PING has its place where a message ends.
+    fn take_out(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        // Our own side sends no commands after its READY, and has no limits.
+        let seen = self.outward.inspect(bytes).map_err(|_| CloseReason::Released)?;
+        if let Some(boundary) = seen.boundary.filter(|_| self.ping.is_some()) {
+            let (whole, rest) = bytes.split_at(boundary);
+            self.write_out(whole, cx)?;
+            self.answer_ping(cx)?;
+            bytes = rest;
+        }
+        self.write_out(bytes, cx)
+    }
+
+    fn answer_ping(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let Some(context) = self.ping.take() else { return Ok(()) };
+        let pong = zmtp::pong(context);
+        self.links.handed_over(&self.link, pong.len());
+        self.write_out(&pong, cx)
+    }
+
+    fn write_out(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let (links, link) = (&self.links, &self.link);
+        let written = self.to_outer.write(&mut self.outer, cx, bytes, |bytes| links.written(link, bytes));
+        written.map_err(|error| CloseReason::Broken(error.kind()))
+    }
+
+    /// Writes out what was handed over, says that this is all, and waits for the stranger to end. What the stranger still says is lost.
+    fn poll_finish(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
+        self.link.register(cx);
+        if let Order::Abort(_) = self.link.order() {
+            return Poll::Ready(());
+        }
+        if !self.half_closed {
+            match self.poll_outward(cx, scratch) {
+                Poll::Ready(CloseReason::Released) => self.inner_ended = true,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+            let all_said = self.inner_ended || self.link.outstanding() == 0;
+            if all_said && self.to_outer.is_empty() {
+                self.half_closed = true;
+                if !matches!(Pin::new(&mut self.outer).poll_shutdown(cx), Poll::Ready(Ok(()))) {
+                    return Poll::Ready(()); // a socket's shutdown never waits
+                }
+            }
+        }
+        poll_discard(&mut self.outer, cx, scratch)
+    }
+}
+
+/// Reads to the end, or to an error, and keeps nothing.
+fn poll_discard<R: AsyncRead + Unpin>(from: &mut R, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
+    for _ in 0..TURNS {
+        if let Ok([]) | Err(_) = ready!(poll_read(from, cx, scratch)) {
+            return Poll::Ready(());
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}

@@ -1,0 +1,261 @@
+//! A socket that binds: a ROUTER of the crate behind a [gate](super), with connections that are numbered, bounded and can be closed.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
+use zeromq::{SocketRecv, SocketSend, ZmqMessage};
+
+use super::descriptors;
+use super::endpoint::Endpoint;
+use super::gate::Gate;
+use super::link::{CloseReason, Counters, Link, LinkLimits, News, Order, SendError};
+use super::stream::{Listener, PeerAddress};
+use crate::protocol::ConnectionId;
+use crate::protocol::zmtp::{Limits, SocketType};
+
+/// How a [`Router`] shows itself, and its limits.
+#[derive(Clone, Debug)]
+pub struct RouterOptions {
+    pub(crate) shows: SocketType,
+    /// How long a stranger may take for greeting and READY. 5 s: enough for any network, and few places are held by silence.
+    pub handshake_timeout: Duration,
+    /// Strangers at once, greeted or not; one more is closed at once. As many as there are descriptors for, at three each.
+    pub connections_limit: usize,
+    /// Bytes in one frame. 16 MiB: larger things belong in a store, not in a message.
+    pub frame_limit: u64,
+    /// Frames in one message. 1,024: a message is flushed at 64 KiB, and its frames hold 4 KiB and more but for two.
+    pub frames_limit: u32,
+    /// Bytes in one message. 32 MiB. An unfinished message is held in memory, so this is what one connection can cost.
+    pub message_limit: u64,
+    /// Bytes that may be handed over to one connection and not written to its stranger. 64 MiB: two of the longest messages. More closes it.
+    pub outstanding_limit: usize,
+    /// When so few are left after there were more, [`RouterEvent::Writable`] says so. 64 KiB: one write's worth, so the pipe does not run dry.
+    pub low_water: usize,
+    /// How long a stranger may take none of what is outstanding. 30 s, as for a host that has vanished.
+    pub stall_timeout: Duration,
+    /// How long a connection that is closed in an orderly way may take to write what was handed over. 2 s: several round trips.
+    pub linger: Duration,
+    /// After so many connections the crate's socket is renewed, since it keeps some 110 bytes of each for ever. 50,000: 5 MiB.
+    pub renew_after: u64,
+}
+
+impl RouterOptions {
+    /// Shows a ROUTER: takes DEALER and REQ.
+    pub fn router() -> RouterOptions {
+        RouterOptions {
+            shows: SocketType::Router,
+            handshake_timeout: Duration::from_secs(5),
+            connections_limit: descriptors::connections_limit(),
+            frame_limit: 16 << 20,
+            frames_limit: 1024,
+            message_limit: 32 << 20,
+            outstanding_limit: 64 << 20,
+            low_water: 64 << 10,
+            stall_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            renew_after: 50_000,
+        }
+    }
+
+    /// Shows a PUB: takes SUB and XSUB, whose subscriptions come as messages of one frame: 1 or 0, then the topic.
+    pub fn publisher() -> RouterOptions {
+        RouterOptions { shows: SocketType::Pub, ..RouterOptions::router() }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { frame: self.frame_limit, frames: self.frames_limit, message: self.message_limit }
+    }
+
+    pub(super) fn link_limits(&self) -> LinkLimits {
+        LinkLimits {
+            outstanding: self.outstanding_limit,
+            low_water: self.low_water,
+            stall_timeout: self.stall_timeout,
+            linger: self.linger,
+        }
+    }
+}
+
+/// What happens at a [`Router`]. Of one connection: `Opened`, then messages, then `Closed`, and nothing after it.
+#[derive(Debug)]
+pub enum RouterEvent {
+    /// A stranger of this address and socket type is there and can be sent to.
+    Opened(ConnectionId, PeerAddress, SocketType),
+    /// A message, as its frames; never empty. Frames are slices of read buffers of up to 64 KiB: copy what is to be kept.
+    Message(ConnectionId, Vec<Bytes>),
+    /// No more than [`RouterOptions::low_water`] is outstanding, after more was.
+    Writable(ConnectionId),
+    /// The connection has ended, whoever ended it.
+    Closed(ConnectionId, CloseReason),
+}
+
+/// See the module. Lives on the [`IoThread`](super::IoThread) on which it was bound.
+pub struct Router {
+    gate: Rc<Gate>,
+    endpoint: Endpoint,
+    /// Taken by a drain.
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<()>,
+}
+
+impl Router {
+    /// Binds, and accepts from now on. To be called on an [`IoThread`](super::IoThread).
+    ///
+    /// # Errors
+    /// The address is taken, is not this machine's, or may not be bound; or there is no place for the private folder.
+    pub async fn bind(endpoint: &Endpoint, options: RouterOptions) -> io::Result<Router> {
+        let gate = Rc::new(Gate::new(options).await?);
+        let (listener, endpoint) = Listener::bind(endpoint).await?;
+        let (stop, stopped) = oneshot::channel();
+        let serving = spawn_local(gate.clone().serve(listener, stopped));
+        Ok(Router { gate, endpoint, stop: Some(stop), serving })
+    }
+
+    /// Where it is bound, with the port that was chosen.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The next event. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> RouterEvent {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next event, if one is at hand. Whoever gets `None` must come back by [`next`](Router::next): only that is woken.
+    pub fn try_next(&mut self) -> Option<RouterEvent> {
+        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<RouterEvent> {
+        let links = &self.gate.links;
+        links.register_owner(cx);
+        'again: loop {
+            match links.next_news() {
+                Some(News::Writable(id)) => return Poll::Ready(RouterEvent::Writable(id)),
+                Some(News::Closed(id, reason)) => return Poll::Ready(RouterEvent::Closed(id, reason)),
+                None => {}
+            }
+            for core in self.gate.cores.borrow_mut().iter_mut() {
+                // The future may be dropped: the crate keeps what it has read.
+                if let Poll::Ready(received) = core.socket.recv().as_mut().poll(cx) {
+                    match received.ok().and_then(|message| self.admit(message)) {
+                        Some(event) => return Poll::Ready(event),
+                        None => continue 'again,
+                    }
+                }
+            }
+            return Poll::Pending;
+        }
+    }
+
+    fn admit(&self, message: ZmqMessage) -> Option<RouterEvent> {
+        let mut frames = message.into_vecdeque();
+        let identity = frames.pop_front()?;
+        let id = ConnectionId(u64::from_be_bytes(identity.as_ref().try_into().ok()?));
+        let link = self.gate.links.find(id)?;
+        if !link.announced.replace(true) {
+            // The gate's own message: the ROUTER knows the connection now.
+            self.gate.links.count(|counters| counters.opened += 1);
+            return Some(RouterEvent::Opened(id, link.address, link.peer));
+        }
+        if link.closed_by_owner() {
+            return None;
+        }
+        Some(RouterEvent::Message(id, frames.into()))
+    }
+
+    /// Hands a message over. Never waits: a connection that takes no more is closed.
+    ///
+    /// # Errors
+    /// [`SendError::Gone`] if there is no such connection; [`SendError::Full`] if too much is outstanding there, and then it is closed.
+    pub fn send(&mut self, to: ConnectionId, frames: Vec<Bytes>) -> Result<(), SendError> {
+        let link = self.open_link(to)?;
+        let size = encoded_size(&frames);
+        if !self.gate.links.has_room(&link, size) {
+            link.close(CloseReason::TooSlow);
+            return Err(SendError::Full);
+        }
+        let mut message = std::collections::VecDeque::from(frames);
+        message.push_front(Bytes::copy_from_slice(&to.0.to_be_bytes()));
+        let message = ZmqMessage::try_from(message).map_err(|_| SendError::Gone)?;
+        let mut cores = self.gate.cores.borrow_mut();
+        let core = cores.iter_mut().find(|core| core.number == link.core).ok_or(SendError::Gone)?;
+        // Polled once and dropped: a send that waits holds a lock of the crate's, and all its connections up.
+        match core.socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {
+                self.gate.links.handed_over(&link, size);
+                Ok(())
+            }
+            Poll::Ready(Err(_)) => Err(SendError::Gone),
+            Poll::Pending => {
+                link.close(CloseReason::TooSlow);
+                Err(SendError::Full)
+            }
+        }
+    }
+
+    /// Bytes handed over for this connection and not yet written to its stranger. 0 if there is no such connection.
+    pub fn outstanding(&self, to: ConnectionId) -> usize {
+        self.gate.links.find(to).map_or(0, |link| link.outstanding())
+    }
+
+    /// Closes a connection: what was handed over has [`RouterOptions::linger`] to be written, what the stranger says is dropped from now on.
+    /// [`RouterEvent::Closed`] follows.
+    pub fn close(&mut self, who: ConnectionId) {
+        if let Some(link) = self.gate.links.find(who) {
+            link.close(CloseReason::Requested);
+        }
+    }
+
+    /// From now on this connection is closed if it is silent for so long; `None`: never, as it is at first. For peers that promised to speak up.
+    pub fn set_idle_timeout(&mut self, who: ConnectionId, timeout: Option<Duration>) {
+        if let Some(link) = self.gate.links.find(who) {
+            link.set_idle_timeout(timeout);
+        }
+    }
+
+    /// Connections that came through the handshake and have not ended.
+    pub fn connections(&self) -> usize {
+        self.gate.links.len()
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> Counters {
+        self.gate.links.counters()
+    }
+
+    /// Accepts and hears nothing more, and returns when all that was handed over is written and the strangers have ended their connections, or after
+    /// `cap`.
+    pub async fn drain(mut self, cap: Duration) {
+        self.stop = None;
+        // Its end is what tells the gate that everything was said.
+        self.gate.cores.borrow_mut().clear();
+        let _ = timeout(cap, &mut self.serving).await; // what is left then goes with the drop
+    }
+
+    fn open_link(&self, to: ConnectionId) -> Result<Rc<Link>, SendError> {
+        let link = self.gate.links.find(to).ok_or(SendError::Gone)?;
+        if link.announced.get() && link.order() == Order::Relay { Ok(link) } else { Err(SendError::Gone) }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// What a message takes on the wire.
+pub(super) fn encoded_size(frames: &[Bytes]) -> usize {
+    frames.iter().map(|frame| frame.len() + if frame.len() > 255 { 9 } else { 2 }).sum()
+}

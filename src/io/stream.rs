@@ -1,0 +1,167 @@
+//! The stranger's end of a connection, and what accepts it: TCP or a Unix socket.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+
+use super::endpoint::Endpoint;
+
+/// A silent peer is asked after 15 s whether it is still there, and three times more at 5 s: a host that vanished is noticed within half a minute.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
+/// The same half a minute for a host that vanished while data was on its way to it; the system's own limit is some 15 minutes.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAddress {
+    /// Over TCP, from here.
+    Tcp(SocketAddr),
+    /// Over a Unix socket of this machine.
+    Ipc,
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerAddress::Tcp(address) => write!(f, "tcp://{address}"),
+            PeerAddress::Ipc => f.write_str("ipc"),
+        }
+    }
+}
+
+/// A connection with a stranger.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Ipc(UnixStream),
+}
+
+impl Stream {
+    /// Takes a fresh TCP connection and sets what every one of ours has.
+    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
+        stream.set_nodelay(true)?; // messages are coalesced before they come here
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        Ok(Stream::Tcp(stream))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+            Stream::Ipc(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Ipc(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // neither buffers
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Ipc(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What accepts strangers.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    /// The path is removed when the listener goes.
+    Ipc { listener: UnixListener, _path: RemovedPath },
+}
+
+/// How many connections may wait to be accepted; the system may allow fewer. After a restart all clients come back at once.
+const BACKLOG: u32 = 4096;
+
+impl Listener {
+    /// Binds, and returns with the listener where: with the port that was chosen, if any would do.
+    pub async fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+                for address in tokio::net::lookup_host(address).await? {
+                    match bind_tcp(address) {
+                        Ok(listener) => {
+                            let bound = Endpoint::Tcp(listener.local_addr()?.to_string());
+                            return Ok((Listener::Tcp(listener), bound));
+                        }
+                        Err(error) => failed = error,
+                    }
+                }
+                Err(failed)
+            }
+            Endpoint::Ipc(path) => {
+                let listener = match UnixListener::bind(path) {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        remove_if_abandoned(path).await.then_some(()).ok_or(error)?;
+                        UnixListener::bind(path)?
+                    }
+                    other => other?,
+                };
+                Ok((Listener::Ipc { listener, _path: RemovedPath(path.clone()) }, endpoint.clone()))
+            }
+        }
+    }
+
+    pub async fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::tcp(stream)?, PeerAddress::Tcp(address)))
+            }
+            Listener::Ipc { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Ipc(stream), PeerAddress::Ipc))
+            }
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?; // a restarted server gets its port back at once
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A process that was killed leaves its socket file behind. Removes it if nobody answers there and it is a socket.
+async fn remove_if_abandoned(path: &Path) -> bool {
+    let abandoned = matches!(UnixStream::connect(path).await, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+    let socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    abandoned && socket && std::fs::remove_file(path).is_ok()
+}
+
+/// A socket file of ours.
+pub(crate) struct RemovedPath(PathBuf);
+
+impl Drop for RemovedPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // if it has gone already, good
+    }
+}

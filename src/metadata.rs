@@ -1,0 +1,34 @@
+//! Names and values that travel with a call, beside its parameters.
+
+use bytes::Bytes;
+
+/// Names and values of a call. At most 64 of them, 8 KiB in all; more is refused by the receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(pub(crate) Vec<(String, Bytes)>);
+
+impl Metadata {
+    /// The first value of that name.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..])
+    }
+
+    /// The first value of that name, if it is UTF-8.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(name)?).ok()
+    }
+
+    /// All names and values, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), &value[..]))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

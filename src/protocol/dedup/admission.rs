@@ -1,0 +1,240 @@
+//! The decision about one attempt, and the marks that keep a refusal true. What becomes of an admitted one is in `ending`.
+
+use std::time::Duration;
+
+use super::super::wire::Call;
+use super::super::{CallId, Key, Principal, Refusal, Registration, RetryClass, WallTime};
+use super::record::{Record, Slot, State, Waiter};
+use super::session::Mark;
+use super::{Admission, Attempt, Dedup, Limits, Now, Shed, reply};
+
+impl Dedup {
+    /// Decides about one attempt. The order of the steps is the protocol's: the look-up comes before every refusal that says "not
+    /// executed", because a copy of a call that ran must not be told so.
+    pub fn admit(&mut self, attempt: &Attempt<'_>, shed: Option<Shed>, now: Now) -> Admission {
+        let call = attempt.call;
+        if call.incarnation != self.identity.incarnation {
+            return self.refuse(call, Refusal::HelloFirst, true, "the call names another incarnation");
+        }
+        if !self.close(call.registration, attempt.principal, call.acked_below, &[], now.moment) {
+            return self.refuse(call, Refusal::SessionUnknown, true, "no such session");
+        }
+        if let Some(session) = self.sessions.get_mut(&call.registration) {
+            session.used = true;
+            if let CallId::Sequenced(number) = call.id
+                && session.closed.contains(number)
+            {
+                return self.refuse(call, Refusal::Stale, true, "the client has closed this call");
+            }
+        }
+        if let Some(slot) = self.find(call, attempt.principal) {
+            return self.again(slot, attempt);
+        }
+        if let CallId::Keyed(key) = call.id
+            && let Some(why) = self.expired(key, now.wall)
+        {
+            return self.refuse(call, Refusal::Expired, true, why);
+        }
+        let mark = self.mark(call.registration, call.id);
+        if let Some((refusal, retry_after)) = mark.again(call.attempt) {
+            let shed = Shed { refusal, retry_after, message: "this attempt was dealt with before".into() };
+            return self.refuse_with(call, shed, mark.ambiguous(call.attempt));
+        }
+        if let Some(shed) = shed.or_else(|| self.full(call, now)) {
+            let ambiguous = self.leave_mark(call, class(attempt), &shed);
+            return self.refuse_with(call, shed, ambiguous);
+        }
+        self.start(attempt)
+    }
+
+    /// An attempt whose call has a record.
+    fn again(&mut self, slot: Slot, attempt: &Attempt<'_>) -> Admission {
+        let (call, joins) = (attempt.call, self.limits.joins);
+        let Some(record) = self.records.at_mut(slot) else {
+            return self.refuse(call, Refusal::InProgress, true, "");
+        };
+        if let Err(refusal) = record.matches(call, attempt.digest) {
+            return self.refuse(call, refusal, true, "the nonce was used for something else");
+        }
+        match &mut record.state {
+            State::Done(answer) => {
+                let answer = answer.clone();
+                self.counters.replayed += 1;
+                Admission::Reply(reply(call.registration, call.id, call.attempt, true, answer))
+            }
+            State::Running(running) => {
+                if !running.waiters.join(Waiter::new(attempt), joins) {
+                    return self.refuse(
+                        call,
+                        Refusal::InProgress,
+                        true,
+                        "too many attempts wait for this call",
+                    );
+                }
+                self.counters.joined += 1;
+                Admission::Joined
+            }
+        }
+    }
+
+    /// Notes that the attempt runs. Every check has been made.
+    fn start(&mut self, attempt: &Attempt<'_>) -> Admission {
+        let call = attempt.call;
+        let class = class(attempt);
+        let kept = class == RetryClass::Once;
+        if !kept && matches!(call.id, CallId::Sequenced(_)) && !self.room_for_mark(call.registration, call.id)
+        {
+            let shed = Shed {
+                message: "too many calls are unacknowledged".into(),
+                ..Shed::new(Refusal::Overloaded)
+            };
+            return self.refuse_with(call, shed, true);
+        }
+        let execution = self.records.insert(Record::new(attempt, kept));
+        if let Some(session) = self.sessions.get_mut(&call.registration) {
+            session.running += 1;
+            let before = session.notes();
+            if let CallId::Sequenced(number) = call.id {
+                session.recorded += usize::from(kept);
+                let entry = session.note(number);
+                entry.slot = Some(execution.slot);
+                if !kept {
+                    // No record will tell that it ran, so the mark does: a copy of this attempt must neither run nor be denied.
+                    entry.mark.refuse(call.attempt, Refusal::InProgress, None);
+                    entry.mark.taint(call.attempt);
+                }
+            }
+            self.notes += session.notes() - before;
+        }
+        if let CallId::Keyed(key) = call.id
+            && kept
+        {
+            self.keyed.insert((attempt.principal, key.key), execution.slot);
+        }
+        self.counters.admitted += 1;
+        Admission::Execute(execution)
+    }
+
+    /// The record of a call, if it has one.
+    fn find(&self, call: &Call, principal: Principal) -> Option<Slot> {
+        match call.id {
+            CallId::Sequenced(number) => {
+                let slot = self.sessions.get(&call.registration)?.entry(number)?.slot?;
+                self.records.at(slot)?.kept.then_some(slot)
+            }
+            CallId::Keyed(key) => self.keyed.get(&(principal, key.key)).copied(),
+        }
+    }
+
+    /// Why a keyed nonce is no longer valid, if so.
+    fn expired(&self, key: Key, wall: WallTime) -> Option<&'static str> {
+        let error = millis(self.limits.clock_error).saturating_mul(2);
+        if key.issued.0 <= self.identity.born.0.saturating_add(error) {
+            return Some("the nonce is older than the store");
+        }
+        (key.expiry <= wall || key.expiry <= self.floor).then_some("the nonce has expired")
+    }
+
+    /// Why the machine itself has no room or no time for a new call.
+    fn full(&self, call: &Call, now: Now) -> Option<Shed> {
+        let shed = |refusal, message: &str| Some(Shed { message: message.into(), ..Shed::new(refusal) });
+        if call.time_left.is_zero() {
+            return shed(Refusal::Deadline, "the time was up when the call arrived");
+        }
+        let Limits { window, records, session_bytes, bytes, keyed, keyed_bytes, keyed_validity, .. } =
+            &self.limits;
+        let session = self.sessions.get(&call.registration)?;
+        if session.running >= *window as usize {
+            return shed(Refusal::Overloaded, "too many calls of the session run");
+        }
+        match call.id {
+            CallId::Sequenced(_)
+                if session.recorded >= *window as usize || session.bytes >= *session_bytes =>
+            {
+                shed(Refusal::Overloaded, "too many replies of the session are unacknowledged")
+            }
+            CallId::Sequenced(_)
+                if self.records.len() - self.keyed.len() >= *records || self.records.bytes >= *bytes =>
+            {
+                shed(Refusal::Overloaded, "the table of records is full")
+            }
+            CallId::Keyed(key) if key.expiry.0.saturating_sub(now.wall.0) > millis(*keyed_validity) => {
+                shed(Refusal::TooLarge, "the nonce is valid for longer than this server keeps records")
+            }
+            CallId::Keyed(_) if self.keyed.len() >= *keyed || self.records.keyed_bytes >= *keyed_bytes => {
+                shed(Refusal::Overloaded, "the table of keyed records is full")
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn mark(&self, registration: Registration, id: CallId) -> Mark {
+        let Some(session) = self.sessions.get(&registration) else { return Mark::NONE };
+        match id {
+            CallId::Sequenced(number) => session.entry(number).map_or(Mark::NONE, |entry| entry.mark),
+            CallId::Keyed(key) => session.keyed_mark(key.key).copied().unwrap_or(Mark::NONE),
+        }
+    }
+
+    /// Marks the attempt as refused. True if that could not be done, or does not help: then the refusal is ambiguous.
+    fn leave_mark(&mut self, call: &Call, class: RetryClass, shed: &Shed) -> bool {
+        // No acknowledgement would ever end the mark of a keyed call, and for these classes it is not worth a place until the expiry.
+        let unmarked = matches!(call.id, CallId::Keyed(_)) && class != RetryClass::Once;
+        if unmarked || !self.room_for_mark(call.registration, call.id) {
+            return true;
+        }
+        self.with_mark(call.registration, call.id, |mark| {
+            mark.refuse(call.attempt, shed.refusal, shed.retry_after);
+            mark.ambiguous(call.attempt)
+        })
+    }
+
+    /// Marks are bounded by two windows a session, and by twice the records in all.
+    pub(super) fn room_for_mark(&self, registration: Registration, id: CallId) -> bool {
+        let Some(session) = self.sessions.get(&registration) else { return false };
+        let noted = match id {
+            CallId::Sequenced(number) => session.entry(number).is_some(),
+            CallId::Keyed(key) => session.keyed_mark(key.key).is_some(),
+        };
+        let Limits { window, records, keyed, .. } = self.limits;
+        let in_all = records.saturating_add(keyed).saturating_mul(2);
+        noted || session.notes() < (window as usize).saturating_mul(2) && self.notes < in_all
+    }
+
+    /// Changes a mark, a new one if need be. True if the session is gone.
+    pub(super) fn with_mark(
+        &mut self,
+        registration: Registration,
+        id: CallId,
+        change: impl FnOnce(&mut Mark) -> bool,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&registration) else { return true };
+        let before = session.notes();
+        let result = match id {
+            CallId::Sequenced(number) => change(&mut session.note(number).mark),
+            CallId::Keyed(key) => change(session.note_keyed(key.key, key.expiry)),
+        };
+        self.notes += session.notes() - before;
+        result
+    }
+}
+
+/// The class that holds: the stricter of the client's and the server's. A copy of a keyed call is fenced by no watermark, so `never` under
+/// a key is held to `once`: its record tells that it ran.
+fn class(attempt: &Attempt<'_>) -> RetryClass {
+    let of = |class| attempt.call.retry == class || attempt.class == class;
+    let keyed = matches!(attempt.call.id, CallId::Keyed(_));
+    if of(RetryClass::Once) || keyed && of(RetryClass::Never) {
+        RetryClass::Once
+    } else if of(RetryClass::Never) {
+        RetryClass::Never
+    } else if of(RetryClass::Idempotent) {
+        RetryClass::Idempotent
+    } else {
+        RetryClass::ReadOnly
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

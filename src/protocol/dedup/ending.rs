@@ -1,0 +1,245 @@
+//! How a run ends: what is kept of it, and who is told. The other half of [`Dedup::admit`].
+
+use std::mem;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::wire::{Answer, Refused, Reply};
+use super::super::{CallId, ConnectionId, Key, Refusal, Registration};
+use super::record::{self, Execution, Record, Running, Slot, State, Waiter};
+use super::{Dedup, Limits, Now, Shed, reply};
+
+/// Explanations are for people; longer ones are cut to this many bytes, since records keep them.
+const MESSAGE: usize = 1_024;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Terminal {
+    /// The handler replied. Kept and replayed.
+    Ok(Bytes),
+    /// The contract's typed no. Kept and replayed.
+    Declined {
+        /// The type id of the fault.
+        fault: u64,
+        /// The fault.
+        body: Bytes,
+    },
+    /// The handler failed, panicked or took too long. Kept and replayed, never run again.
+    Failed(String),
+    /// The handler did nothing. Dropped: a later attempt may run.
+    Unavailable {
+        /// For people.
+        message: String,
+        /// Do not retry earlier.
+        retry_after: Option<Duration>,
+    },
+    /// The handler stopped half-way, and running it again is safe. Dropped: a later attempt may run; this one may have had effects.
+    Interrupted {
+        /// For people.
+        message: String,
+        /// Do not retry earlier.
+        retry_after: Option<Duration>,
+    },
+    /// The client cancelled it in the queue. Kept: it will never run.
+    Cancelled,
+    /// The shell did not start it after all: its time was up, the server drains. Dropped: a later attempt may run.
+    NotStarted(Shed),
+    /// Whether it ran is not known: its handler is gone. Kept, so that this stays the answer.
+    Unknown,
+}
+
+/// A reply and where it goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The connection of the attempt that is answered.
+    pub to: ConnectionId,
+    /// The reply.
+    pub reply: Reply,
+}
+
+/// What becomes of a run.
+enum Verdict {
+    /// The record keeps this answer.
+    Keep(Answer),
+    /// No record stays. `true`: there may have been effects.
+    Drop(Shed, bool),
+}
+
+impl Terminal {
+    fn verdict(self) -> Verdict {
+        let refusal =
+            |refusal| Refused { refusal, ambiguous: true, retry_after: None, message: String::new() };
+        let shed = |refusal, message, retry_after| Shed { refusal, retry_after, message: cut(message) };
+        match self {
+            Terminal::Ok(body) => Verdict::Keep(Answer::Ok(body)),
+            Terminal::Declined { fault, body } => Verdict::Keep(Answer::Declined { fault, body }),
+            Terminal::Failed(message) => Verdict::Keep(Answer::Failed(cut(message))),
+            Terminal::Unknown => Verdict::Keep(Answer::Refused(refusal(Refusal::RecordedUnknown))),
+            Terminal::Cancelled => Verdict::Keep(Answer::Refused(refusal(Refusal::Cancelled))),
+            Terminal::Unavailable { message, retry_after } => {
+                Verdict::Drop(shed(Refusal::Unavailable, message, retry_after), false)
+            }
+            Terminal::Interrupted { message, retry_after } => {
+                Verdict::Drop(shed(Refusal::Interrupted, message, retry_after), true)
+            }
+            Terminal::NotStarted(Shed { refusal, retry_after, message }) => {
+                Verdict::Drop(shed(refusal, message, retry_after), false)
+            }
+        }
+    }
+}
+
+impl Dedup {
+    /// A run has ended. Appends the replies to send: what is kept goes to the last attempt of each client that waits (the others are
+    /// overtaken by it), what is dropped to every attempt, so that each is settled. The first end counts; a second one changes nothing.
+    pub fn complete(
+        &mut self,
+        execution: Execution,
+        terminal: Terminal,
+        now: Now,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        let Some(running) = self.records.running_mut(execution) else {
+            self.counters.late += 1;
+            return;
+        };
+        let collected = running.collected;
+        let registration = self.records.at(execution.slot).map(|record| record.registration);
+        if let Some(session) = registration.and_then(|r| self.sessions.get_mut(&r)) {
+            session.running -= 1;
+            session.seen = session.seen.max(now.moment);
+        }
+        match terminal.verdict() {
+            _ if collected => {
+                self.records.remove(execution.slot);
+            }
+            Verdict::Keep(answer) => self.keep(execution.slot, answer, deliveries),
+            Verdict::Drop(shed, effects) => self.forget(execution.slot, &shed, effects, deliveries),
+        }
+    }
+
+    /// The answer becomes the record, if the class has one, and goes to the last attempts.
+    fn keep(&mut self, slot: Slot, mut answer: Answer, deliveries: &mut Vec<Delivery>) {
+        let Some(record) = self.records.at_mut(slot) else { return };
+        let (kept, id, registration, principal) =
+            (record.kept, record.id, record.registration, record.principal);
+        let State::Running(running) =
+            mem::replace(&mut record.state, State::Done(Answer::Failed(String::new())))
+        else {
+            return;
+        };
+        if let Answer::Refused(refused) = &mut answer
+            && refused.refusal == Refusal::Cancelled
+        {
+            // It was in the queue, so nothing happened; unless an earlier run of the same call was interrupted.
+            refused.ambiguous = running.waiters.iter().any(|w| self.mark(w.registration, w.id).is_tainted());
+        }
+        if kept {
+            let room = self.has_room(registration, id, &answer);
+            let copy = if room { record::copied(&answer) } else { tombstone() };
+            self.counters.tombstones += u64::from(!room);
+            self.counters.recorded += 1;
+            match id {
+                CallId::Sequenced(_) => {
+                    if let Some(session) = self.sessions.get_mut(&registration) {
+                        session.bytes += record::bytes(&copy);
+                    }
+                }
+                CallId::Keyed(Key { key, expiry, .. }) => {
+                    self.expiries.insert((expiry, principal, key));
+                    self.forget_marks(key, &running);
+                }
+            }
+            self.records.settle(slot, copy);
+        } else {
+            self.records.remove(slot);
+            self.vacate(slot, registration, id, kept);
+        }
+        for Waiter { registration, id, attempt, from } in running.waiters.last_of_each() {
+            let reply = reply(*registration, *id, *attempt, false, answer.clone());
+            deliveries.push(Delivery { to: *from, reply });
+        }
+    }
+
+    /// No record stays, but a mark: none of the attempts that waited will ever run.
+    fn forget(&mut self, slot: Slot, shed: &Shed, effects: bool, deliveries: &mut Vec<Delivery>) {
+        let Some(record) = self.records.remove(slot) else { return };
+        let Record { kept, id, registration, principal, state: State::Running(running), .. } = record else {
+            return;
+        };
+        self.counters.dropped += 1;
+        if let (CallId::Keyed(key), true) = (id, kept) {
+            self.keyed.remove(&(principal, key.key));
+        }
+        self.vacate(slot, registration, id, kept);
+        for Waiter { registration, id, attempt, from } in running.waiters.iter() {
+            let ambiguous = match id {
+                // A keyed call whose class leaves no record leaves no mark either: a copy may run.
+                CallId::Keyed(_) if !kept => true,
+                // Marked when it was admitted, so this was the only run of this attempt.
+                CallId::Sequenced(_) if !kept => effects,
+                _ if !self.room_for_mark(*registration, *id) => true,
+                _ => self.with_mark(*registration, *id, |mark| {
+                    mark.refuse(*attempt, shed.refusal, shed.retry_after);
+                    if effects {
+                        mark.taint(*attempt);
+                    }
+                    mark.ambiguous(*attempt)
+                }),
+            };
+            let Shed { refusal, retry_after, message } = shed.clone();
+            self.counters.count(refusal);
+            let answer = Answer::Refused(Refused { refusal, ambiguous, retry_after, message });
+            deliveries
+                .push(Delivery { to: *from, reply: reply(*registration, *id, *attempt, false, answer) });
+        }
+    }
+
+    /// The session's entry no longer points at this place.
+    fn vacate(&mut self, slot: Slot, registration: Registration, id: CallId, kept: bool) {
+        let CallId::Sequenced(number) = id else { return };
+        let Some(session) = self.sessions.get_mut(&registration) else { return };
+        session.vacate(number, slot, kept);
+    }
+
+    /// Whether the table may keep this answer. What was admitted below the bounds may go over them by a quarter.
+    fn has_room(&self, registration: Registration, id: CallId, answer: &Answer) -> bool {
+        let size = record::bytes(answer);
+        let fits = |used: usize, bound: usize| used.saturating_add(size) <= bound.saturating_add(bound / 4);
+        let Limits { session_bytes, bytes, reply_bytes, keyed_bytes, .. } = self.limits;
+        size <= reply_bytes
+            && match id {
+                CallId::Sequenced(_) => {
+                    fits(self.records.bytes, bytes)
+                        && self.sessions.get(&registration).is_some_and(|s| fits(s.bytes, session_bytes))
+                }
+                CallId::Keyed(_) => fits(self.records.keyed_bytes, keyed_bytes),
+            }
+    }
+
+    /// The key has a record until it expires, and then it is expired: its marks are of no use any more.
+    fn forget_marks(&mut self, key: u128, running: &Running) {
+        for waiter in running.waiters.iter() {
+            if let Some(session) = self.sessions.get_mut(&waiter.registration) {
+                self.notes -= usize::from(session.forget_keyed(key));
+            }
+        }
+    }
+}
+
+/// It ran, but its reply was too large to keep. Costs nothing beyond the record.
+fn tombstone() -> Answer {
+    let message = String::new();
+    Answer::Refused(Refused { refusal: Refusal::ReplyEvicted, ambiguous: true, retry_after: None, message })
+}
+
+/// At most [`MESSAGE`] bytes of a text, and whole characters.
+fn cut(mut text: String) -> String {
+    if text.len() > MESSAGE {
+        let end = (0..=MESSAGE).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
+        text.shrink_to_fit();
+    }
+    text
+}

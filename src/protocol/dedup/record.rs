@@ -1,0 +1,253 @@
+//! What the server keeps of calls: a table of records, running or with their replies. Which call finds which record is not known here.
+
+use bytes::Bytes;
+
+use super::super::wire::{Answer, Call, Refused};
+use super::super::{CallId, ConnectionId, Principal, Refusal, Registration, Stamp};
+use super::Attempt;
+
+/// One run of a handler. A handle: once the run has ended, or its record is gone, it means nothing and does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Execution {
+    pub(super) slot: Slot,
+    /// Counts up over all executions, so that a slot's next tenant is not mistaken for this one.
+    serial: u64,
+}
+
+/// An index into the table.
+pub(super) type Slot = u32;
+
+#[derive(Debug)]
+pub(super) struct Record {
+    /// The call, by its nonce as it was when it was admitted.
+    pub registration: Registration,
+    pub principal: Principal,
+    pub id: CallId,
+    /// False: the class leaves no record, this is only where the reply goes.
+    pub kept: bool,
+    interface: u64,
+    method: u16,
+    digest: u128,
+    first_stamp: Stamp,
+    pub state: State,
+    serial: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Running(Running),
+    Done(Answer),
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    pub waiters: Waiters,
+    /// The handler has begun.
+    pub started: bool,
+    /// The shell was told to drop it.
+    pub cancelled: bool,
+    /// The client closed the number meanwhile: when this ends, nothing stays and nobody is told.
+    pub collected: bool,
+}
+
+/// An attempt that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    pub registration: Registration,
+    pub id: CallId,
+    pub attempt: u32,
+    pub from: ConnectionId,
+}
+
+/// The attempts that wait for one run. The first is stored apart: nearly always it stays the only one, and costs no allocation.
+#[derive(Debug)]
+pub(super) struct Waiters {
+    first: Waiter,
+    more: Vec<Waiter>,
+}
+
+impl Waiters {
+    pub fn new(first: Waiter) -> Self {
+        Waiters { first, more: Vec::new() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Adds an attempt; of a copy only the place where it came from counts. False at the limit.
+    pub fn join(&mut self, waiter: Waiter, limit: usize) -> bool {
+        let mut all = std::iter::once(&mut self.first).chain(&mut self.more);
+        if let Some(same) = all.find(|w| w.attempt == waiter.attempt && w.registration == waiter.registration)
+        {
+            same.from = waiter.from;
+            return true;
+        }
+        if 1 + self.more.len() >= limit {
+            return false;
+        }
+        self.more.push(waiter);
+        true
+    }
+
+    /// The last attempt of each registration.
+    pub fn last_of_each(&self) -> impl Iterator<Item = &Waiter> {
+        self.iter().filter(|w| {
+            !self.iter().any(|other| other.registration == w.registration && other.attempt > w.attempt)
+        })
+    }
+}
+
+impl Waiter {
+    pub fn new(attempt: &Attempt<'_>) -> Self {
+        let Call { registration, id, attempt: number, .. } = *attempt.call;
+        Waiter { registration, id, attempt: number, from: attempt.from }
+    }
+}
+
+impl Record {
+    pub fn new(attempt: &Attempt<'_>, kept: bool) -> Self {
+        let call = attempt.call;
+        Record {
+            registration: call.registration,
+            principal: attempt.principal,
+            id: call.id,
+            kept,
+            interface: call.interface,
+            method: call.method,
+            digest: attempt.digest,
+            first_stamp: call.first_stamp,
+            state: State::Running(Running {
+                waiters: Waiters::new(Waiter::new(attempt)),
+                started: false,
+                cancelled: false,
+                collected: false,
+            }),
+            serial: 0,
+        }
+    }
+
+    /// Whether the call may have this record's answer; if not, why.
+    pub fn matches(&self, call: &Call, digest: u128) -> Result<(), Refusal> {
+        if (self.interface, self.method, self.digest) != (call.interface, call.method, digest) {
+            return Err(Refusal::Mismatch);
+        }
+        match self.id {
+            CallId::Sequenced(_) if self.first_stamp != call.first_stamp => Err(Refusal::SessionShared),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that the record keeps beside itself.
+    pub fn bytes(&self) -> usize {
+        match &self.state {
+            State::Running(_) => 0,
+            State::Done(answer) => bytes(answer),
+        }
+    }
+}
+
+/// Bytes of what an answer carries.
+pub(super) fn bytes(answer: &Answer) -> usize {
+    match answer {
+        Answer::Ok(body) | Answer::Declined { body, .. } => body.len(),
+        Answer::Failed(message) | Answer::Refused(Refused { message, .. }) => message.len(),
+    }
+}
+
+/// The answer as a record may keep it: its body copied, since it may be a slice of a read buffer that it would hold fast.
+pub(super) fn copied(answer: &Answer) -> Answer {
+    match answer {
+        Answer::Ok(body) => Answer::Ok(Bytes::copy_from_slice(body)),
+        Answer::Declined { fault, body } => {
+            Answer::Declined { fault: *fault, body: Bytes::copy_from_slice(body) }
+        }
+        Answer::Failed(_) | Answer::Refused(_) => answer.clone(),
+    }
+}
+
+/// A table of records with stable indices. Its bound is its owner's business.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    slots: Vec<Option<Record>>,
+    free: Vec<Slot>,
+    serial: u64,
+    /// Bytes of replies kept for sequenced calls.
+    pub bytes: usize,
+    /// Bytes of replies kept for keyed calls.
+    pub keyed_bytes: usize,
+}
+
+impl Records {
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub fn insert(&mut self, mut record: Record) -> Execution {
+        self.serial += 1;
+        record.serial = self.serial;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(record);
+                slot
+            }
+            None => {
+                self.slots.push(Some(record));
+                // The limits of the machine are far below 2^32; their sum is clamped in `Dedup::new`.
+                (self.slots.len() - 1) as Slot
+            }
+        };
+        Execution { slot, serial: self.serial }
+    }
+
+    pub fn at(&self, slot: Slot) -> Option<&Record> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub fn at_mut(&mut self, slot: Slot) -> Option<&mut Record> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub fn remove(&mut self, slot: Slot) -> Option<Record> {
+        let record = self.slots.get_mut(slot as usize)?.take()?;
+        self.free.push(slot);
+        *self.bytes_of(record.id) -= record.bytes();
+        Some(record)
+    }
+
+    /// Ends a run: from now on its record is this answer.
+    pub fn settle(&mut self, slot: Slot, answer: Answer) {
+        if let Some(record) = self.at_mut(slot) {
+            let (id, size) = (record.id, bytes(&answer));
+            record.state = State::Done(answer);
+            *self.bytes_of(id) += size;
+        }
+    }
+
+    fn bytes_of(&mut self, id: CallId) -> &mut usize {
+        match id {
+            CallId::Sequenced(_) => &mut self.bytes,
+            CallId::Keyed(_) => &mut self.keyed_bytes,
+        }
+    }
+
+    /// The run behind a handle, if it has not ended.
+    pub fn running_mut(&mut self, execution: Execution) -> Option<&mut Running> {
+        let record = self.at_mut(execution.slot).filter(|record| record.serial == execution.serial)?;
+        match &mut record.state {
+            State::Running(running) => Some(running),
+            State::Done(_) => None,
+        }
+    }
+
+    /// The handle of the run that occupies a slot.
+    pub fn execution(&self, slot: Slot) -> Option<Execution> {
+        let serial = self.at(slot)?.serial;
+        Some(Execution { slot, serial })
+    }
+
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Record)> {
+        self.slots.iter().enumerate().filter_map(|(slot, record)| Some((slot as Slot, record.as_ref()?)))
+    }
+}

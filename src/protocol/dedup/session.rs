@@ -1,0 +1,178 @@
+//! One session as the server knows it: which numbers its client has closed, and what it noted of the open ones. Its records lie in the
+//! machine's table; this holds their places.
+
+use std::collections::BTreeMap;
+use std::ops::RangeBounds;
+use std::time::Duration;
+
+use super::super::{Moment, Principal, Refusal, WallTime};
+use super::closed::Closed;
+use super::record::{Records, Slot, State};
+
+/// What a refusal leaves behind: no attempt up to it will ever run, so that its "not executed" stays true when a copy arrives later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Attempts up to this one are refused again.
+    upto: u32,
+    /// Attempts up to this one may have run, so no refusal may deny it.
+    tainted: u32,
+    refusal: Refusal,
+    retry_after: Option<Duration>,
+}
+
+impl Mark {
+    /// Attempts count from 1; so before anything is marked, only number 0 is refused.
+    pub const NONE: Mark = Mark { upto: 0, tainted: 0, refusal: Refusal::Malformed, retry_after: None };
+
+    pub fn refuse(&mut self, attempt: u32, refusal: Refusal, retry_after: Option<Duration>) {
+        if attempt >= self.upto {
+            *self = Mark { upto: attempt, tainted: self.tainted, refusal, retry_after };
+        }
+    }
+
+    /// Attempts up to this one may have run.
+    pub fn taint(&mut self, attempt: u32) {
+        self.tainted = self.tainted.max(attempt);
+    }
+
+    /// The refusal that the attempt gets again, if it is marked.
+    pub fn again(&self, attempt: u32) -> Option<(Refusal, Option<Duration>)> {
+        (attempt <= self.upto).then_some((self.refusal, self.retry_after))
+    }
+
+    /// Whether this attempt may have run.
+    pub fn ambiguous(&self, attempt: u32) -> bool {
+        self.tainted > 0 && attempt <= self.tainted
+    }
+
+    /// Whether any attempt may have run.
+    pub fn is_tainted(&self) -> bool {
+        self.tainted > 0
+    }
+}
+
+/// What is noted of one open number.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub mark: Mark,
+    /// Its record; or, of a class without records, the latest run.
+    pub slot: Option<Slot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub principal: Principal,
+    /// When the client was last heard of.
+    pub seen: Moment,
+    /// A call has come under this registration.
+    pub used: bool,
+    /// Runs that hold a place here, also those whose number is closed.
+    pub running: usize,
+    /// Entries that hold a record.
+    pub recorded: usize,
+    /// Bytes of replies kept.
+    pub bytes: usize,
+    pub closed: Closed,
+    calls: BTreeMap<u64, Entry>,
+    /// Marks of keyed calls, until the key expires. Per session, because attempts begin at 1 in each life of a client.
+    keyed: BTreeMap<u128, (Mark, WallTime)>,
+}
+
+impl Session {
+    pub fn new(principal: Principal, now: Moment) -> Self {
+        Session {
+            principal,
+            seen: now,
+            used: false,
+            running: 0,
+            recorded: 0,
+            bytes: 0,
+            closed: Closed::new(),
+            calls: BTreeMap::new(),
+            keyed: BTreeMap::new(),
+        }
+    }
+
+    /// What the session notes: entries, marks of keyed calls, ranges of closed numbers.
+    pub fn notes(&self) -> usize {
+        self.calls.len() + self.keyed.len() + self.closed.ranges()
+    }
+
+    pub fn entry(&self, number: u64) -> Option<&Entry> {
+        self.calls.get(&number)
+    }
+
+    /// The number's entry no longer points at this place. Its mark stays.
+    pub fn vacate(&mut self, number: u64, slot: Slot, kept: bool) {
+        if let Some(entry) = self.calls.get_mut(&number)
+            && entry.slot == Some(slot)
+        {
+            entry.slot = None;
+            self.recorded -= usize::from(kept);
+        }
+    }
+
+    /// The number's entry, a new one if need be.
+    pub fn note(&mut self, number: u64) -> &mut Entry {
+        self.calls.entry(number).or_insert(Entry { mark: Mark::NONE, slot: None })
+    }
+
+    pub fn keyed_mark(&self, key: u128) -> Option<&Mark> {
+        self.keyed.get(&key).map(|(mark, _)| mark)
+    }
+
+    /// The key's mark, a new one if need be.
+    pub fn note_keyed(&mut self, key: u128, expiry: WallTime) -> &mut Mark {
+        &mut self.keyed.entry(key).or_insert((Mark::NONE, expiry)).0
+    }
+
+    /// The key has a record that stays until it expires, so its mark is not needed. True if there was one.
+    pub fn forget_keyed(&mut self, key: u128) -> bool {
+        self.keyed.remove(&key).is_some()
+    }
+
+    /// Forgets marks of keys that have expired: their copies are refused as such.
+    pub fn forget_expired(&mut self, wall: WallTime) {
+        self.keyed.retain(|_, (_, expiry)| *expiry > wall);
+    }
+
+    /// The client has closed all numbers below.
+    pub fn raise(&mut self, below: u64, records: &mut Records) {
+        if self.closed.raise(below) {
+            self.collect(..self.closed.below(), records);
+        }
+    }
+
+    /// The client has closed `first..=last`.
+    pub fn close(&mut self, first: u64, last: u64, limit: usize, records: &mut Records) {
+        if self.closed.close(first, last, limit) {
+            self.collect(..self.closed.below(), records);
+            self.collect(first..=last, records);
+        }
+    }
+
+    /// Forgets what is noted of closed numbers. A running record runs on.
+    fn collect(&mut self, numbers: impl RangeBounds<u64> + Clone, records: &mut Records) {
+        while let Some((&number, _)) = self.calls.range(numbers.clone()).next() {
+            let Some(Entry { slot: Some(slot), .. }) = self.calls.remove(&number) else { continue };
+            let Some(record) = records.at_mut(slot) else { continue };
+            self.recorded -= usize::from(record.kept);
+            if let State::Running(running) = &mut record.state {
+                running.collected = true;
+            } else {
+                self.bytes -= record.bytes();
+                records.remove(slot);
+            }
+        }
+    }
+
+    /// Forgets everything: the session is over.
+    pub fn clear(&mut self, records: &mut Records) {
+        self.collect(.., records);
+    }
+
+    #[cfg(test)]
+    pub fn entries(&self) -> impl Iterator<Item = (&u64, &Entry)> {
+        self.calls.iter()
+    }
+}

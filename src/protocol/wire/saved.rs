@@ -1,0 +1,74 @@
+//! A call at rest: what a client keeps so that it can ask again after it crashed. Not a message; it never travels.
+
+use bytes::Bytes;
+use capnp::message::{Builder, HeapAllocator, ReaderOptions};
+use capnp::serialize;
+
+use crate::generated::wire as schema;
+use crate::protocol::{CallId, Key};
+
+use super::aligned;
+use super::mapping::{put_key, take_call_id};
+
+/// The version of the form in which calls are saved.
+const VERSION: u16 = 1;
+
+/// Enough to send a keyed call again: the nonce alone is not, since a body that is built anew may come out in other bytes. (A sequenced
+/// nonce ends with its client.)
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedCall {
+    /// The nonce.
+    pub key: Key,
+    /// The interface's type id.
+    pub interface: u64,
+    /// The method's ordinal.
+    pub method: u16,
+    /// The parameters: a Cap'n Proto message in stream framing, 8-byte aligned.
+    pub body: Bytes,
+}
+
+/// Bytes that are no saved call of a version that this library knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a saved call: {0}")]
+pub struct SavedCallError(String);
+
+/// To be written to a file, a queue, a row.
+pub fn encode_saved(call: &SavedCall) -> Vec<u8> {
+    // The root with its pointer, the nonce, the body: one segment.
+    let words = 5 + 5 + call.body.len().div_ceil(8);
+    let words = u32::try_from(words).expect("bodies are shorter than 4 GiB");
+    let mut message = Builder::new(HeapAllocator::new().first_segment_words(words));
+    let mut to = message.init_root::<schema::saved_call::Builder<'_>>();
+    to.set_version(VERSION);
+    put_key(&call.key, to.reborrow().init_id().init_keyed());
+    to.set_interface(call.interface);
+    to.set_method(call.method);
+    to.set_body(&call.body);
+    serialize::write_message_to_words(&message)
+}
+
+/// The call that was saved. The body is a copy of its own.
+///
+/// # Errors
+/// If the bytes are cut, damaged, or of a later version.
+pub fn decode_saved(bytes: &[u8]) -> Result<SavedCall, SavedCallError> {
+    let bytes = aligned(Bytes::copy_from_slice(bytes));
+    let options =
+        ReaderOptions { traversal_limit_in_words: Some(2 * (bytes.len() / 8) + 64), nesting_limit: 8 };
+    let message =
+        serialize::read_message_from_flat_slice_no_alloc(&mut &bytes[..], options).map_err(broken)?;
+    let from = message.get_root::<schema::saved_call::Reader<'_>>().map_err(broken)?;
+    if from.get_version() != VERSION {
+        return Err(SavedCallError(format!("its version is {}, known is {VERSION}", from.get_version())));
+    }
+    let id = take_call_id(from.get_id().map_err(broken)?).map_err(|unknown| broken(unknown.into()))?;
+    let CallId::Keyed(key) = id else {
+        return Err(SavedCallError("its nonce is sequenced, and ended with its client".into()));
+    };
+    let body = aligned(Bytes::copy_from_slice(from.get_body().map_err(broken)?));
+    Ok(SavedCall { key, interface: from.get_interface(), method: from.get_method(), body })
+}
+
+fn broken(error: capnp::Error) -> SavedCallError {
+    SavedCallError(error.to_string())
+}

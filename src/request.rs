@@ -1,0 +1,235 @@
+//! What a handler gets and gives: the request with its context, and the answer.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use capnp::traits::Owned;
+
+use crate::codegen::{Method, MethodInfo, Raised};
+use crate::error::{Fault, Verdict};
+use crate::message::{self, Filled, Message};
+use crate::metadata::Metadata;
+use crate::nonce::{self, Identity, Nonce};
+use crate::protocol::wire::Trace;
+use crate::protocol::{Key, Principal, RetryClass, WallTime};
+use crate::server::{Incoming, Outgoing};
+
+/// What a handler returns: a reply, or a fault that says what becomes of the call.
+pub type Answer<M> = Result<Reply<M>, Fault<<M as Method>::Fault>>;
+
+/// A call at its handler: the parameters, and by `Deref` the [`Context`].
+pub struct Request<M: Method> {
+    params: Message<M::Params>,
+    context: Context,
+}
+
+impl<M: Method> Request<M> {
+    pub(crate) fn new(call: Incoming) -> Result<Self, Outgoing> {
+        let Incoming { context, body } = call;
+        match Message::from_body(body) {
+            Ok(params) => Ok(Request { params, context }),
+            Err(error) => Err(Outgoing::malformed(format!("the parameters are not a valid message: {error}"))),
+        }
+    }
+
+    /// A request without a server, to call a handler directly in a test. Its nonce is random, its deadline a minute away.
+    ///
+    /// # Panics
+    /// If the closure returns an error.
+    pub fn test<R: Filled>(fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R) -> Self {
+        let body = message::build::<M::Params, R>(fill).expect("the test's parameters are valid");
+        let params = Message::from_body(body).expect("just built");
+        let key = Key { key: crate::random::u128(), issued: WallTime(0), expiry: WallTime(u64::MAX) };
+        let context = Context::new(ContextParts {
+            method: &M::INFO,
+            nonce: Nonce(Identity::Keyed(key)),
+            attempt: 1,
+            deadline: Instant::now() + Duration::from_secs(60),
+            principal: Principal::ANYONE,
+            trace: crate::trace::root(),
+            metadata: Metadata::default(),
+            lineage: key,
+        });
+        Request { params, context }
+    }
+
+    /// Lends a reader of the parameters. It must not be held over an await; see [`Message`].
+    ///
+    /// # Errors
+    /// If the parameters are not of the contract's form.
+    pub fn get(&self) -> capnp::Result<<M::Params as Owned>::Reader<'_>> {
+        self.params.get()
+    }
+
+    /// Reads what the handler needs in one expression: `request.read(|p| Ok(p.get_user()?.to_string()?))?`.
+    ///
+    /// # Errors
+    /// As [`get`](Request::get), and what the closure returns.
+    pub fn read<'s, R>(
+        &'s self,
+        read: impl FnOnce(<M::Params as Owned>::Reader<'s>) -> capnp::Result<R>,
+    ) -> capnp::Result<R> {
+        self.params.read(read)
+    }
+
+    /// The parameters as a message to keep.
+    pub fn params(&self) -> &Message<M::Params> {
+        &self.params
+    }
+
+    /// The handler's whole answer, from a closure that fills the result.
+    ///
+    /// # Errors
+    /// What the closure returns, as `failed`.
+    pub fn reply<R: Filled>(&self, fill: impl FnOnce(<M::Results as Owned>::Builder<'_>) -> R) -> Answer<M> {
+        let body = message::build::<M::Results, R>(fill)?;
+        Ok(Reply { body, of: PhantomData })
+    }
+
+    /// The contract's typed no: `return Err(request.decline(|mut f| f.set_no_such_user(())))`. It is an answer like any other:
+    /// recorded, replayed, and its outcome is `Yes`.
+    pub fn decline<R: Filled>(
+        &self,
+        fill: impl FnOnce(<M::Fault as Owned>::Builder<'_>) -> R,
+    ) -> Fault<M::Fault>
+    where
+        M::Fault: Raised,
+    {
+        match message::build::<M::Fault, R>(fill) {
+            Ok(body) => Fault::new(Verdict::Declined { fault: <M::Fault as Raised>::TYPE_ID, body }, ""),
+            Err(error) => Fault::from(error),
+        }
+    }
+
+    /// The context, to hand to helpers and tasks.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl<M: Method> Deref for Request<M> {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl<M: Method> fmt::Debug for Request<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("context", &self.context).field("params", &self.params).finish()
+    }
+}
+
+/// A handler's reply, made by [`Request::reply`].
+pub struct Reply<M> {
+    pub(crate) body: Bytes,
+    of: PhantomData<fn() -> M>,
+}
+
+impl<M> fmt::Debug for Reply<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({} bytes)", self.body.len())
+    }
+}
+
+/// All that is known of a call besides its parameters. Cheap to clone, `Send` and `Sync`; calls made
+/// [`.within`](crate::Call::within) it inherit nonce, deadline and trace.
+#[derive(Clone)]
+pub struct Context(Arc<ContextParts>, Arc<Mutex<HashSet<u128>>>);
+
+pub(crate) struct ContextParts {
+    pub method: &'static MethodInfo,
+    pub nonce: Nonce,
+    pub attempt: u32,
+    pub deadline: Instant,
+    pub principal: Principal,
+    pub trace: Trace,
+    pub metadata: Metadata,
+    /// What derived nonces derive from: a hash of the call's whole identity, with the issue and expiry of the outermost nonce.
+    pub lineage: Key,
+}
+
+impl Context {
+    pub(crate) fn new(parts: ContextParts) -> Self {
+        Context(Arc::new(parts), Arc::default())
+    }
+
+    /// The method, as `Interface.method` in the contract's spelling.
+    pub fn method(&self) -> &'static str {
+        self.0.method.name
+    }
+
+    /// The call's identity: the same in every attempt. Store it beside an effect to find the effect again.
+    pub fn nonce(&self) -> Nonce {
+        self.0.nonce
+    }
+
+    /// The attempt that started this handler, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// When the caller stops waiting.
+    pub fn deadline(&self) -> Instant {
+        self.0.deadline
+    }
+
+    /// How long the caller is still going to wait.
+    pub fn time_left(&self) -> Duration {
+        self.0.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Names and values that the caller sent along.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// The W3C `traceparent` of this call.
+    pub fn traceparent(&self) -> String {
+        crate::trace::to_traceparent(&self.0.trace)
+    }
+
+    pub(crate) fn trace(&self) -> Trace {
+        self.0.trace
+    }
+
+    /// The nonce of a call made within this one. `None` if `(method, label)` was used before in this execution: both calls would be
+    /// one call to the server, and the second effect would be lost.
+    pub(crate) fn derive(&self, method: &MethodInfo, label: &str) -> Option<Key> {
+        let lineage = self.0.lineage;
+        let key = nonce::hash(&[
+            b"selfsame derived",
+            &self.0.principal.0.to_le_bytes(),
+            &lineage.key.to_le_bytes(),
+            &self.0.method.interface.to_le_bytes(),
+            &self.0.method.ordinal.to_le_bytes(),
+            &method.interface.to_le_bytes(),
+            &method.ordinal.to_le_bytes(),
+            label.as_bytes(),
+        ]);
+        let fresh = self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        fresh.then_some(Key { key, ..lineage })
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("method", &self.0.method.name)
+            .field("nonce", &self.0.nonce)
+            .field("attempt", &self.0.attempt)
+            .field("deadline", &self.0.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether calls of this class carry a nonce that must not be used twice.
+pub(crate) fn has_effect(retry: RetryClass) -> bool {
+    matches!(retry, RetryClass::Once | RetryClass::Never)
+}

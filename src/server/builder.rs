@@ -1,0 +1,123 @@
+//! How a server is set up: its limits, each with its default and the reason for it.
+
+use std::time::Duration;
+
+use super::Server;
+use crate::error::SetupError;
+use crate::io::RouterOptions;
+use crate::protocol::{dedup, wire};
+
+/// Sets up a [`Server`].
+#[derive(Clone, Debug, Default)]
+pub struct ServerBuilder {
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub concurrency: usize,
+    pub queue: usize,
+    pub handler_timeout: Duration,
+    pub drain: Duration,
+    pub heartbeat: Duration,
+    pub wire: wire::Limits,
+    pub dedup: dedup::Limits,
+    pub router: RouterOptions,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            // Handlers wait for databases and other services rather than for the CPU; at 10 ms each this is 100,000 calls a second.
+            concurrency: 1024,
+            // As much again: what waits longer than the handlers ahead of it take is better retried elsewhere.
+            queue: 1024,
+            // Twelve default deadlines: nobody waits any more, yet slow work by a caller with a long deadline is not cut off early.
+            handler_timeout: Duration::from_secs(60),
+            // What orchestrators give a process between the signal and the kill is 30 s or more; this leaves room for the rest of it.
+            drain: Duration::from_secs(10),
+            // Three of them, 15 s, are what NATS and gRPC deployments take to notice a dead peer, and an idle client costs a ping in 5 s.
+            heartbeat: Duration::from_secs(5),
+            wire: wire::Limits::default(),
+            dedup: dedup::Limits::default(),
+            router: RouterOptions::router(),
+        }
+    }
+}
+
+impl ServerBuilder {
+    /// Handlers that run at once, in all. Default: 1,024.
+    #[must_use]
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings.concurrency = handlers.max(1);
+        self
+    }
+
+    /// Calls that wait for a handler; one more is refused as `Overloaded`, which is safe to retry. Default: 1,024.
+    #[must_use]
+    pub fn queue(mut self, calls: usize) -> Self {
+        self.settings.queue = calls;
+        self
+    }
+
+    /// How long a handler may run before it is dropped and its call recorded as failed. Default: 60 s.
+    #[must_use]
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handler_timeout = timeout;
+        self
+    }
+
+    /// How long a shutdown waits for running handlers, and then again for what was said to be sent. Default: 10 s.
+    #[must_use]
+    pub fn drain(mut self, cap: Duration) -> Self {
+        self.settings.drain = cap;
+        self
+    }
+
+    /// The interval of pings on a silent connection; a peer that has said hello and then nothing for three of them is closed. Default: 5 s.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = interval.max(Duration::from_millis(10));
+        self
+    }
+
+    /// The longest parameters or reply, in bytes. Default: 16 MiB.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: u32) -> Self {
+        self.settings.wire.body = bytes;
+        let router = &mut self.settings.router;
+        router.frame_limit = router.frame_limit.max(u64::from(bytes));
+        router.message_limit = router.message_limit.max(2 * u64::from(bytes));
+        self
+    }
+
+    /// How long the session of a silent client, and so the replies that it may still ask for, are kept. Default: see
+    /// `docs/guarantees.md`.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.settings.dedup.retention = retention;
+        self
+    }
+
+    /// Sessions that may live at once; a further client is refused as `Overloaded`.
+    #[must_use]
+    pub fn sessions(mut self, sessions: usize) -> Self {
+        self.settings.dedup.sessions = sessions;
+        self
+    }
+
+    /// Calls that may be open, or answered and not yet acknowledged, in one session.
+    #[must_use]
+    pub fn window(mut self, calls: u32) -> Self {
+        self.settings.dedup.window = calls;
+        self
+    }
+
+    /// Binds the socket. Connections are accepted at once, and calls answered from `serve` on.
+    ///
+    /// # Errors
+    /// If the endpoint is not one or cannot be bound.
+    pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Server, SetupError> {
+        Server::open(self.settings, endpoint.as_ref()).await
+    }
+}

@@ -1,0 +1,603 @@
+//! The engine: takes messages from the socket, asks the dedup machine what becomes of each call, runs handlers, sends what there is to send.
+//!
+//! It lives on the server's IO thread and does everything in one loop. It decides nothing about calls itself, except when a server is full.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use super::answer::Incoming;
+use super::builder::Settings;
+use super::routes::Routes;
+use super::work::{self, Answers, Started};
+use crate::io::{Port, RouterEvent};
+use crate::metadata::Metadata;
+use crate::nonce::{self, Identity, Nonce};
+use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
+use crate::protocol::wire::{self, BadEntry, Call, Encoder, Entry, Goodbye, Hello, Reply, Subject};
+use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp, WallTime};
+use crate::request::{Context, ContextParts};
+
+/// What happened at a server so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerCounters {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Calls whose handler was started.
+    pub executed: u64,
+    /// Calls answered from a record.
+    pub replayed: u64,
+    /// Attempts that joined a running call.
+    pub joined: u64,
+    /// Attempts that were refused, for any reason.
+    pub refused: u64,
+    /// Of those, attempts refused because the server was full.
+    pub shed: u64,
+    /// Messages, or entries in them, that could not be decoded.
+    pub malformed: u64,
+    /// Connections that were closed because their peer did not read.
+    pub unread: u64,
+    /// Sessions that the server keeps.
+    pub sessions: usize,
+    /// Records that the server keeps, running ones included.
+    pub records: usize,
+    /// Bytes of the replies in them.
+    pub record_bytes: usize,
+    /// Handlers that run.
+    pub running: usize,
+    /// Calls that wait for a handler.
+    pub queued: usize,
+}
+
+pub(super) struct Engine {
+    port: Port,
+    settings: Settings,
+    routes: Routes,
+    runtime: Handle,
+    dedup: Dedup,
+    clock: Clock,
+    peers: HashMap<ConnectionId, Peer>,
+    /// Connections with something in their encoder.
+    unsent: Vec<ConnectionId>,
+    queue: VecDeque<(Execution, Waiting)>,
+    running: HashMap<Execution, Running>,
+    /// Running handlers by the moment at which they are dropped.
+    timeouts: BTreeMap<(Instant, u64), Execution>,
+    started: u64,
+    answers: Answers,
+    answered: mpsc::UnboundedReceiver<(Execution, Terminal)>,
+    /// Kept for its memory.
+    deliveries: Vec<Delivery>,
+    counters: ServerCounters,
+    publish: watch::Sender<ServerCounters>,
+    /// Once set, no call is admitted any more, and what runs then is left behind.
+    drain_until: Option<Instant>,
+    incarnation: Incarnation,
+}
+
+/// A connection.
+struct Peer {
+    encoder: Encoder,
+    /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
+    envelope: bool,
+    registration: Option<Registration>,
+}
+
+/// A call that waits for a handler.
+struct Waiting {
+    incoming: Incoming,
+    deadline: Instant,
+}
+
+struct Running {
+    abort: AbortHandle,
+    timeout: (Instant, u64),
+}
+
+/// One origin for the machine's moments.
+struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> Now {
+        Now { moment: self.origin.elapsed(), wall: nonce::wall_time(SystemTime::now()) }
+    }
+}
+
+/// Messages taken in one go before replies are flushed: enough to coalesce, few enough that the first reply does not wait for long.
+const BATCH: usize = 64;
+/// How often housekeeping runs: sweeps, silent peers, counters.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+impl Engine {
+    pub(super) fn new(
+        port: Port,
+        settings: Settings,
+        routes: Routes,
+        runtime: Handle,
+        publish: watch::Sender<ServerCounters>,
+    ) -> Self {
+        let (answers, answered) = mpsc::unbounded_channel();
+        let incarnation = crate::random::u64().max(1);
+        let identity = crate::protocol::dedup::Identity {
+            incarnation: Incarnation(incarnation),
+            store: crate::random::u128(),
+            // The memory store lives and dies with the process.
+            generation: incarnation,
+            level: Level::Memory,
+            ordinal: 0,
+            born: nonce::wall_time(SystemTime::now()),
+        };
+        Engine {
+            dedup: Dedup::new(identity, settings.dedup.clone()),
+            port,
+            settings,
+            routes,
+            runtime,
+            clock: Clock { origin: Instant::now() },
+            peers: HashMap::new(),
+            unsent: Vec::new(),
+            queue: VecDeque::new(),
+            running: HashMap::new(),
+            timeouts: BTreeMap::new(),
+            started: 0,
+            answers,
+            answered,
+            deliveries: Vec::new(),
+            counters: ServerCounters::default(),
+            publish,
+            drain_until: None,
+            incarnation: identity.incarnation,
+        }
+    }
+
+    /// Serves until `shutdown`, or until the port closes; then drains.
+    pub(super) async fn run(mut self, mut shutdown: oneshot::Receiver<()>) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.port.next() => match event {
+                    Some(event) => self.take(event),
+                    None => return,
+                },
+                Some((execution, terminal)) = self.answered.recv() => self.finished(execution, terminal),
+                // Dropping the sender shuts down too: the future of `serve_until` was dropped.
+                _ = &mut shutdown, if self.drain_until.is_none() => self.begin_drain(),
+                _ = housekeeping.tick() => self.keep_house(),
+            }
+            self.take_what_is_at_hand();
+            self.flush();
+            if self.drain_until.is_some() && (self.running.is_empty() || self.drain_is_over()) {
+                return self.end().await;
+            }
+        }
+    }
+
+    fn take_what_is_at_hand(&mut self) {
+        for _ in 0..BATCH {
+            let event = self.port.try_next();
+            let answer = self.answered.try_recv().ok();
+            if event.is_none() && answer.is_none() {
+                break;
+            }
+            if let Some(event) = event {
+                self.take(event);
+            }
+            if let Some((execution, terminal)) = answer {
+                self.finished(execution, terminal);
+            }
+        }
+    }
+
+    fn take(&mut self, event: RouterEvent) {
+        match event {
+            RouterEvent::Opened(connection, ..) => {
+                let encoder = Encoder::new(self.settings.wire);
+                self.peers.insert(connection, Peer { encoder, envelope: false, registration: None });
+            }
+            RouterEvent::Message(connection, frames) => self.message(connection, frames),
+            RouterEvent::Closed(connection, _) => {
+                self.peers.remove(&connection);
+            }
+            RouterEvent::Writable(_) => {}
+        }
+    }
+
+    fn message(&mut self, from: ConnectionId, mut frames: Vec<Bytes>) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if frames.len() > 1 && frames[0].is_empty() {
+            peer.envelope = true;
+            frames.remove(0);
+        }
+        match wire::decode(&frames, &self.settings.wire) {
+            Ok(decoded) => {
+                for entry in decoded.entries {
+                    match entry {
+                        Ok(entry) => self.entry(from, entry),
+                        Err(bad) => self.bad_entry(from, &bad),
+                    }
+                }
+            }
+            Err(error) => {
+                self.counters.malformed += 1;
+                tracing::warn!(%from, %error, "a message could not be decoded");
+                self.say(from, Entry::Goodbye(error.goodbye()));
+            }
+        }
+    }
+
+    fn entry(&mut self, from: ConnectionId, entry: Entry) {
+        let now = self.clock.now();
+        match entry {
+            Entry::Hello(hello) => self.hello(from, &hello, now),
+            Entry::Call(call) => self.call(from, call, now),
+            Entry::Cancel(cancel) => {
+                if let Some(execution) = self.dedup.cancel(&cancel, Principal::ANYONE, now) {
+                    self.forget_queued(execution);
+                }
+            }
+            Entry::Ack(ack) => self.dedup.ack(&ack, Principal::ANYONE, now),
+            Entry::Ping(number) => {
+                if let Some(registration) = self.peers.get(&from).and_then(|peer| peer.registration) {
+                    self.dedup.touch(registration, Principal::ANYONE, now);
+                }
+                self.say(from, Entry::Pong(number));
+            }
+            Entry::Pong(_) | Entry::Goodbye(_) => {}
+            Entry::Welcome(_) | Entry::Reply(_) | Entry::Event(_) | Entry::Numbers(_) => {
+                // A server's entries: nothing that a client would send.
+                self.counters.malformed += 1;
+            }
+        }
+    }
+
+    fn bad_entry(&mut self, from: ConnectionId, bad: &BadEntry) {
+        self.counters.malformed += 1;
+        tracing::warn!(%from, error = %bad, "an entry could not be decoded");
+        let Some(mut answer) = bad.answer() else { return };
+        if let (Subject::Call { incarnation, .. }, Entry::Reply(reply)) = (&bad.subject, &mut answer)
+            && let wire::Answer::Refused(refused) = &mut reply.answer
+            && *incarnation != self.incarnation
+        {
+            // An earlier life, with other limits, may have run this very attempt.
+            refused.refusal = Refusal::HelloFirst;
+            refused.ambiguous = true;
+        }
+        self.say(from, answer);
+    }
+
+    fn hello(&mut self, from: ConnectionId, hello: &Hello, now: Now) {
+        let Some(version) = wire::negotiate(hello.version) else {
+            let reason = format!("this server speaks versions 1 to {}, not {}", wire::VERSION, hello.version);
+            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Incompatible) }));
+        };
+        if self.drain_until.is_some() {
+            return self.say(from, Entry::Goodbye(goodbye()));
+        }
+        let minted = Minted { registration: Registration(crate::random::u128().max(1)), stamp: Stamp(crate::random::u64().max(1)) };
+        match self.dedup.hello(hello, Principal::ANYONE, minted, now) {
+            Ok(welcome) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.registration = Some(welcome.registration);
+                }
+                // Only who says hello promised to be heard: a plain ZeroMQ peer may be silent for as long as it likes.
+                self.port.set_idle_timeout(from, Some(3 * self.settings.heartbeat));
+                let welcome = wire::Welcome {
+                    version,
+                    heartbeat: self.settings.heartbeat,
+                    body_limit: self.settings.wire.body,
+                    contracts: self.routes.differing(&hello.contracts),
+                    ..welcome
+                };
+                tracing::debug!(%from, session = %hello.session, registration = %welcome.registration, "welcome");
+                self.say(from, Entry::Welcome(welcome));
+            }
+            Err(refused) => {
+                self.counters.refused += 1;
+                self.say(from, Entry::Goodbye(Goodbye { reason: refused.message, refusal: Some(refused.refusal) }));
+            }
+        }
+    }
+
+    fn call(&mut self, from: ConnectionId, call: Call, now: Now) {
+        // A method that this server does not have is refused by the machine too: it looks for a record first.
+        let (class, name) = match self.routes.method(call.interface, call.method) {
+            Some((_, method)) => (method.info.retry, Some(method.info.name)),
+            None => (call.retry, None),
+        };
+        let (digest, malformed) = match digest(&call) {
+            Ok(digest) => (digest, None),
+            Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
+        };
+        let shed = self.shed(&call, name, malformed);
+        let attempt = Attempt { call: &call, digest, class, principal: Principal::ANYONE, from };
+        match self.dedup.admit(&attempt, shed, now) {
+            Admission::Execute(execution) => self.execute(execution, call),
+            Admission::Reply(reply) => {
+                self.count_reply(&reply);
+                self.say(from, Entry::Reply(reply));
+            }
+            Admission::Joined => {
+                self.counters.joined += 1;
+                tracing::debug!(method = name, call = ?call.id, attempt = call.attempt, "joined");
+            }
+        }
+    }
+
+    /// Why this call would not be run now, if it has to be run.
+    fn shed(&self, call: &Call, method: Option<&str>, malformed: Option<String>) -> Option<Shed> {
+        let shed = |refusal, message: String| Some(Shed { refusal, retry_after: None, message });
+        if let Some(message) = malformed {
+            return shed(Refusal::Malformed, message);
+        }
+        if method.is_none() {
+            let (method, interface) = (call.method, call.interface);
+            return shed(Refusal::UnknownMethod, format!("no method {method} of interface {interface:#018x} here"));
+        }
+        if self.drain_until.is_some() {
+            return shed(Refusal::ShuttingDown, SHUTTING_DOWN.into());
+        }
+        if call.time_left.is_zero() {
+            return shed(Refusal::Deadline, "its time was up when it arrived".into());
+        }
+        if self.running.len() >= self.settings.concurrency && self.queue.len() >= self.settings.queue {
+            return shed(Refusal::Overloaded, "all handlers are busy and the queue is full".into());
+        }
+        None
+    }
+
+    /// Admitted: to a handler if one is free, else into the queue.
+    fn execute(&mut self, execution: Execution, call: Call) {
+        let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
+        let deadline = Instant::now() + call.time_left;
+        let nonce = match call.id {
+            CallId::Sequenced(number) => Nonce(Identity::Sequenced { session: Session(call.registration.0), number }),
+            CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
+        };
+        let trace = call.trace.map_or_else(crate::trace::root, crate::trace::child);
+        tracing::debug!(method = method.info.name, %nonce, attempt = call.attempt, "executes");
+        let context = Context::new(ContextParts {
+            method: method.info,
+            nonce,
+            attempt: call.attempt,
+            deadline,
+            principal: Principal::ANYONE,
+            trace,
+            lineage: lineage(&call, self.settings.dedup.retention),
+            metadata: Metadata(call.metadata),
+        });
+        let incoming = Incoming { context, body: call.body, interface: call.interface, ordinal: call.method };
+        if self.running.len() < self.settings.concurrency {
+            self.start(execution, incoming);
+        } else {
+            self.queue.push_back((execution, Waiting { incoming, deadline }));
+        }
+    }
+
+    fn start(&mut self, execution: Execution, incoming: Incoming) {
+        self.dedup.started(execution);
+        self.counters.executed += 1;
+        let Some((service, method)) = self.routes.method(incoming.interface, incoming.ordinal) else { return };
+        match work::start(service, method, incoming, execution, &self.runtime, &self.answers) {
+            Started::Answered(terminal) => self.complete(execution, terminal),
+            Started::Running(abort) => {
+                self.started += 1;
+                let timeout = (Instant::now() + self.settings.handler_timeout, self.started);
+                self.timeouts.insert(timeout, execution);
+                self.running.insert(execution, Running { abort, timeout });
+            }
+        }
+    }
+
+    /// A spawned handler has answered, or was dropped.
+    fn finished(&mut self, execution: Execution, terminal: Terminal) {
+        // Not running: it timed out, and was completed then.
+        let Some(running) = self.running.remove(&execution) else { return };
+        self.timeouts.remove(&running.timeout);
+        self.complete(execution, terminal);
+        self.start_queued();
+    }
+
+    fn start_queued(&mut self) {
+        while self.running.len() < self.settings.concurrency {
+            let Some((execution, waiting)) = self.queue.pop_front() else { return };
+            if waiting.deadline <= Instant::now() {
+                self.complete(execution, not_started(Refusal::Deadline, "its time was up before a handler was free"));
+            } else {
+                self.start(execution, waiting.incoming);
+            }
+        }
+    }
+
+    fn complete(&mut self, execution: Execution, terminal: Terminal) {
+        let terminal = self.within_limit(terminal);
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.dedup.complete(execution, terminal, self.clock.now(), &mut deliveries);
+        for Delivery { to, reply } in deliveries.drain(..) {
+            tracing::debug!(call = ?reply.id, attempt = reply.attempt, "replies");
+            self.say(to, Entry::Reply(reply));
+        }
+        self.deliveries = deliveries;
+    }
+
+    /// A reply that no client would take is the handler's mistake, and said to be.
+    fn within_limit(&self, terminal: Terminal) -> Terminal {
+        let limit = self.settings.wire.body;
+        match terminal {
+            Terminal::Ok(body) | Terminal::Declined { body, .. } if body.len() > limit as usize => {
+                Terminal::Failed(format!("the reply has {} bytes, more than the limit of {limit}", body.len()))
+            }
+            terminal => terminal,
+        }
+    }
+
+    fn forget_queued(&mut self, execution: Execution) {
+        if let Some(at) = self.queue.iter().position(|(queued, _)| *queued == execution) {
+            self.queue.remove(at);
+            self.complete(execution, Terminal::Cancelled);
+        }
+    }
+
+    fn count_reply(&mut self, reply: &Reply) {
+        match &reply.answer {
+            wire::Answer::Refused(refused) => {
+                self.counters.refused += 1;
+                if refused.refusal == Refusal::Overloaded {
+                    self.counters.shed += 1;
+                    tracing::debug!(call = ?reply.id, attempt = reply.attempt, "shed");
+                }
+            }
+            _ if reply.replayed => self.counters.replayed += 1,
+            _ => {}
+        }
+    }
+
+    /// Puts an entry into the connection's next message.
+    fn say(&mut self, to: ConnectionId, entry: Entry) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        if peer.encoder.is_empty() {
+            self.unsent.push(to);
+        }
+        if let Err(not_taken) = peer.encoder.push(entry) {
+            // Sent as soon as it is full, so it has room: the entry itself exceeds a limit that was checked when it was made.
+            tracing::error!(%to, error = %not_taken, "an entry was not sent");
+        }
+        if peer.encoder.is_full() {
+            self.send(to);
+        }
+    }
+
+    fn flush(&mut self) {
+        for to in std::mem::take(&mut self.unsent) {
+            self.send(to);
+        }
+    }
+
+    fn send(&mut self, to: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        if peer.encoder.is_empty() {
+            return;
+        }
+        let mut frames = peer.encoder.finish();
+        if peer.envelope {
+            frames.insert(0, Bytes::new());
+        }
+        // Gone: its Closed event is under way. Full: it does not read, and the port closes it; the records keep its replies.
+        if let Err(error) = self.port.send(to, frames) {
+            self.counters.unread += 1;
+            tracing::warn!(%to, ?error, "a message was not sent");
+        }
+    }
+
+    fn keep_house(&mut self) {
+        self.dedup.sweep(self.clock.now());
+        self.drop_overdue_handlers();
+        let dedup = self.dedup.counters();
+        self.counters.connections = self.peers.len();
+        self.counters.sessions = dedup.sessions;
+        self.counters.records = dedup.records;
+        self.counters.record_bytes = dedup.bytes;
+        self.counters.running = self.running.len();
+        self.counters.queued = self.queue.len();
+        self.publish.send_if_modified(|published| {
+            let changed = *published != self.counters;
+            published.clone_from(&self.counters);
+            changed
+        });
+    }
+
+    fn drop_overdue_handlers(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.timeouts.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let execution = entry.remove();
+            if let Some(running) = self.running.remove(&execution) {
+                running.abort.abort();
+                let limit = self.settings.handler_timeout;
+                self.complete(execution, Terminal::Failed(format!("the handler ran longer than {limit:?}")));
+            }
+        }
+        self.start_queued();
+        self.answer_overdue_calls();
+    }
+
+    /// A queued call whose time is up is answered then, not when a handler becomes free.
+    fn answer_overdue_calls(&mut self) {
+        let now = Instant::now();
+        let (overdue, waiting) = std::mem::take(&mut self.queue).into_iter().partition(|(_, waiting)| waiting.deadline <= now);
+        self.queue = waiting;
+        let overdue: VecDeque<_> = overdue;
+        for (execution, _) in overdue {
+            self.complete(execution, not_started(Refusal::Deadline, "its time was up before a handler was free"));
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        tracing::info!(running = self.running.len(), queued = self.queue.len(), "shutting down");
+        self.drain_until = Some(Instant::now() + self.settings.drain);
+        let told: Vec<_> = self.peers.keys().copied().collect();
+        for to in told {
+            self.say(to, Entry::Goodbye(goodbye()));
+        }
+        // What waits for a handler has not started, and can be retried elsewhere at once.
+        for (execution, _) in std::mem::take(&mut self.queue) {
+            self.complete(execution, not_started(Refusal::ShuttingDown, SHUTTING_DOWN));
+        }
+    }
+
+    fn drain_is_over(&self) -> bool {
+        self.drain_until.is_some_and(|until| until <= Instant::now())
+    }
+
+    async fn end(mut self) {
+        if !self.running.is_empty() {
+            tracing::warn!(running = self.running.len(), "shut down with handlers still running; their callers will see Unknown");
+        }
+        self.keep_house();
+        self.flush();
+        self.port.drain(self.settings.drain).await;
+    }
+}
+
+fn goodbye() -> Goodbye {
+    Goodbye { reason: SHUTTING_DOWN.into(), refusal: None }
+}
+
+const SHUTTING_DOWN: &str = "the server is shutting down";
+
+fn not_started(refusal: Refusal, why: &str) -> Terminal {
+    Terminal::NotStarted(Shed { refusal, retry_after: None, message: why.into() })
+}
+
+/// What tells one body from another. A client resends a sequenced call's very bytes; a keyed one may have been built anew, and Cap'n Proto
+/// lays out the same content in more than one way, so its canonical form counts.
+fn digest(call: &Call) -> capnp::Result<u128> {
+    match call.id {
+        CallId::Sequenced(_) => Ok(xxhash_rust::xxh3::xxh3_128(&call.body)),
+        CallId::Keyed(_) => {
+            let message = crate::message::Message::<capnp::any_pointer::Owned>::from_body(call.body.clone())?;
+            Ok(xxhash_rust::xxh3::xxh3_128(&message.canonical()?))
+        }
+    }
+}
+
+/// What nonces of calls within this one derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
+/// A sequenced call is retried for less than the retention; twice that outlives the effects of its last attempt.
+fn lineage(call: &Call, retention: Duration) -> Key {
+    match call.id {
+        CallId::Keyed(key) => key,
+        CallId::Sequenced(number) => {
+            let key = nonce::hash(&[b"selfsame lineage", &call.registration.0.to_le_bytes(), &number.to_le_bytes()]);
+            Key { key, issued: call.issued, expiry: nonce::later(call.issued, 2 * retention) }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The server's shell: a bound socket, the services behind it, and their handlers.
+//!
+//! Whether a call runs, joins, is replayed or refused is decided by the machine in `protocol::dedup`; the `engine` runs it on an IO thread.
+
+mod answer;
+mod builder;
+mod engine;
+mod routes;
+mod work;
+
+use std::fmt;
+use std::future::Future;
+
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+pub use answer::{Incoming, Outgoing};
+pub use builder::ServerBuilder;
+pub use engine::ServerCounters;
+
+use crate::codegen::Service;
+use crate::error::SetupError;
+use crate::io::{self, IoThread};
+use builder::Settings;
+use engine::Engine;
+use routes::Routes;
+
+/// A bound socket with its services.
+///
+/// ```no_run
+/// # async fn serve(vault: impl selfsame::codegen::Service) -> Result<(), selfsame::SetupError> {
+/// use selfsame::Server;
+/// Server::bind("tcp://127.0.0.1:7314").await?.service(vault).serve_until(tokio::signal::ctrl_c()).await
+/// # }
+/// ```
+pub struct Server {
+    endpoint: String,
+    routes: Result<Routes, SetupError>,
+    start: oneshot::Sender<Start>,
+    ended: oneshot::Receiver<()>,
+    counters: watch::Receiver<ServerCounters>,
+    /// Joined when the server is dropped, after the engine on it has ended.
+    thread: IoThread,
+}
+
+/// What the engine waits for between `bind` and `serve`.
+struct Start {
+    routes: Routes,
+    /// The user's runtime: where handlers run.
+    runtime: Handle,
+    shutdown: oneshot::Receiver<()>,
+    ended: oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Binds with the defaults of [`ServerBuilder`]: `tcp://host:port` (port 0 lets the system choose; see
+    /// [`endpoint`](Server::endpoint)) or `ipc:///path`.
+    ///
+    /// # Errors
+    /// If the endpoint is not one or cannot be bound.
+    pub async fn bind(endpoint: impl AsRef<str>) -> Result<Server, SetupError> {
+        Server::builder().bind(endpoint).await
+    }
+
+    /// A server with limits of your own.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    async fn open(settings: Settings, endpoint: &str) -> Result<Server, SetupError> {
+        let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
+        let parsed: io::Endpoint = endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
+        let thread = IoThread::start("selfsame-server").map_err(|error| failed(error.to_string()))?;
+        let (start, started) = oneshot::channel::<Start>();
+        let (bound, is_bound) = oneshot::channel();
+        let (publish, counters) = watch::channel(ServerCounters::default());
+        let ended = thread.run(move || async move {
+            let router = match io::Router::bind(&parsed, settings.router.clone()).await {
+                Ok(router) => router,
+                Err(error) => return drop(bound.send(Err(error.to_string()))),
+            };
+            let _ = bound.send(Ok(router.endpoint().to_string()));
+            // A server that is dropped without having served closes its socket here.
+            let Ok(Start { routes, runtime, shutdown, ended }) = started.await else { return };
+            Engine::new(io::Port::Router(router), settings, routes, runtime, publish).run(shutdown).await;
+            let _ = ended.send(());
+        });
+        let endpoint = is_bound
+            .await
+            .map_err(|_| failed("the IO thread has stopped".into()))?
+            .map_err(failed)?;
+        Ok(Server { endpoint, routes: Ok(Routes::default()), start, ended, counters, thread })
+    }
+
+    /// Where clients can connect: the bound endpoint, with the port that the system chose.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Adds a service: a generated `…Server`. Several services share the socket; two that serve the same interface are an error of `serve`.
+    #[must_use]
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.routes = self.routes.and_then(|routes| routes.with(service));
+        self
+    }
+
+    /// What happened so far; to be read while the server serves.
+    pub fn counters(&self) -> Counters {
+        Counters(self.counters.clone())
+    }
+
+    /// Serves until the process ends.
+    ///
+    /// # Errors
+    /// If two services serve the same interface, or the IO thread stopped.
+    pub async fn serve(self) -> Result<(), SetupError> {
+        self.serve_until(std::future::pending::<()>()).await
+    }
+
+    /// Serves until `signal` completes, then shuts down: says goodbye to every client, refuses new calls as not executed, lets running handlers
+    /// finish within [`drain`](ServerBuilder::drain), sends their replies, and closes.
+    ///
+    /// Handlers run in the runtime that this is awaited in. If the future is dropped, the server closes without waiting for handlers.
+    ///
+    /// # Errors
+    /// If two services serve the same interface, or the IO thread stopped.
+    pub async fn serve_until<F: Future>(self, signal: F) -> Result<(), SetupError> {
+        let Server { endpoint, routes, start, ended: engine, thread, .. } = self;
+        let stopped = || SetupError::new(format!("serve {endpoint}"), "the IO thread has stopped");
+        let (stop, shutdown) = oneshot::channel();
+        let (ended, mut has_ended) = oneshot::channel();
+        let start_engine = Start { routes: routes?, runtime: Handle::current(), shutdown, ended };
+        start.send(start_engine).map_err(|_| stopped())?;
+        tokio::select! {
+            _ = signal => {}
+            _ = &mut has_ended => return Err(stopped()),
+        }
+        let _ = stop.send(());
+        let drained = has_ended.await.map_err(|_| stopped());
+        drop(engine);
+        // Joining a thread blocks; the engine has ended, so this is short.
+        let _ = tokio::task::spawn_blocking(move || drop(thread)).await;
+        drained
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// A server's counters, to be read while it serves. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Counters(watch::Receiver<ServerCounters>);
+
+impl Counters {
+    /// The counters as of at most a tenth of a second ago.
+    pub fn read(&self) -> ServerCounters {
+        self.0.borrow().clone()
+    }
+}
+
+/// A server without a socket, for `Channel::local`: runs on the IO thread of the channel's driver, handlers in the current runtime.
+pub(crate) fn local(service: impl Service) -> io::LocalDial {
+    let runtime = Handle::current();
+    let (port, dial) = io::local();
+    let routes = Routes::default().with(service).expect("one service has no rival");
+    let settings = Settings::default();
+    let (publish, _) = watch::channel(ServerCounters::default());
+    let engine = move || async move {
+        // Ends when the channel does: the port closes.
+        let (_stop, shutdown) = oneshot::channel();
+        Engine::new(io::Port::Local(port), settings, routes, runtime, publish).run(shutdown).await;
+    };
+    drop(IoThread::shared().expect("an IO thread can be started").run(engine));
+    dial
+}

@@ -1,0 +1,119 @@
+//! Handlers at work: polled once on the IO thread, then tasks of the user's runtime, and an answer from each, whatever happens to it.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::answer::{Incoming, Outgoing};
+use super::routes::MethodRoute;
+use crate::codegen::{Answering, Service};
+use crate::protocol::dedup::{Execution, Terminal};
+
+/// Where answers of spawned handlers arrive: as many as handlers run at once.
+pub(super) type Answers = mpsc::UnboundedSender<(Execution, Terminal)>;
+
+/// What became of a handler that was started.
+pub(super) enum Started {
+    Answered(Terminal),
+    Running(AbortHandle),
+}
+
+/// Starts the handler of a call.
+pub(super) fn start(
+    service: &Arc<dyn Service>,
+    method: &mut MethodRoute,
+    call: Incoming,
+    execution: Execution,
+    runtime: &Handle,
+    answers: &Answers,
+) -> Started {
+    let name = method.info.name;
+    let mut answering = if method.inline() {
+        // Within the user's runtime, so that the handler's timers, sockets and tasks are that runtime's.
+        let _entered = runtime.enter();
+        let began = Instant::now();
+        let first = guarded(name, || {
+            let mut answering = service.call(call);
+            // The waker does nothing: a handler that is not done is polled again at once, as a task.
+            match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(answer) => Ok(answer.0),
+                Poll::Pending => Err(answering),
+            }
+        });
+        method.polled(began.elapsed());
+        match first {
+            Ok(Ok(terminal)) | Err(terminal) => return Started::Answered(terminal),
+            Ok(Err(answering)) => answering,
+        }
+    } else {
+        let service = service.clone();
+        let call = AssertUnwindSafe(call);
+        Box::pin(async move { service.call({ call }.0).await })
+    };
+    let mut guard = Guard { answer: Some((execution, name)), answers: answers.clone() };
+    let task = async move {
+        let poll = std::future::poll_fn(|cx| poll_guarded(name, answering.as_mut(), cx));
+        let terminal = poll.await;
+        guard.answered(terminal);
+    };
+    Started::Running(runtime.spawn(task).abort_handle())
+}
+
+fn poll_guarded(name: &'static str, answering: Pin<&mut (dyn Future<Output = Outgoing> + Send)>, cx: &mut Context<'_>) -> Poll<Terminal> {
+    match guarded(name, || answering.poll(cx)) {
+        Ok(Poll::Ready(answer)) => Poll::Ready(answer.0),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(terminal) => Poll::Ready(terminal),
+    }
+}
+
+/// A panic is an answer like another: the call failed. The handler's own state is the handler's to mend.
+fn guarded<T>(name: &'static str, run: impl FnOnce() -> T) -> Result<T, Terminal> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let why = panic_text(&*panic);
+        tracing::error!(method = name, panic = why, "a handler panicked");
+        Terminal::Failed(format!("the handler panicked: {why}"))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Answers for a task that was dropped before it could: its runtime was shut down, or it ran too long.
+struct Guard {
+    answer: Option<(Execution, &'static str)>,
+    answers: Answers,
+}
+
+impl Guard {
+    fn answered(&mut self, terminal: Terminal) {
+        if let Some((execution, _)) = self.answer.take() {
+            // The engine may have ended: then nobody is left to be answered.
+            let _ = self.answers.send((execution, terminal));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((_, name)) = self.answer {
+            self.answered(Terminal::Failed(format!("the handler of {name} was dropped before it answered")));
+        }
+    }
+}
+
+// The compiler proves it where it is used; said here because the first poll and the later ones happen on different threads.
+const _: fn(Answering) = |answering| {
+    fn sendable(_: impl Send) {}
+    sendable(answering);
+};

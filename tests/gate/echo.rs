@@ -1,0 +1,180 @@
+//! What honest peers see.
+
+use bytes::Bytes;
+use selfsame::io::{CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions};
+use selfsame::protocol::zmtp::SocketType;
+
+use super::stranger::{Echo, Stranger, blocking, frame};
+
+/// Sends messages of many shapes through a dealer to an echoing router at `endpoint`, a hundred of each at once.
+async fn echo(endpoint: Endpoint) {
+    let router = IoThread::start("test-router").unwrap();
+    let (tell, bound) = tokio::sync::oneshot::channel();
+    drop(router.run(move || async move {
+        let mut router = Router::bind(&endpoint, RouterOptions::router()).await.unwrap();
+        tell.send(router.endpoint().clone()).unwrap();
+        loop {
+            if let RouterEvent::Message(from, frames) = router.next().await {
+                router.send(from, frames).unwrap();
+            }
+        }
+    }));
+    let endpoint = bound.await.unwrap();
+    let dealer = IoThread::shared().unwrap().run(move || async move {
+        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+        assert_eq!(dealer.peer(), SocketType::Router);
+        for sizes in [&[0][..], &[64], &[255, 256], &[64, 0, 70_000], &[1 << 20]] {
+            let frames: Vec<_> = sizes.iter().map(|size| Bytes::from(vec![7; *size])).collect();
+            let times = if sizes[0] < 1 << 20 { 100 } else { 8 };
+            for _ in 0..times {
+                dealer.send(frames.clone()).unwrap();
+            }
+            for _ in 0..times {
+                loop {
+                    match dealer.next().await {
+                        DealerEvent::Message(echoed) => break assert!(echoed == frames),
+                        DealerEvent::Writable => {}
+                        DealerEvent::Closed(reason) => panic!("{reason}"),
+                    }
+                }
+            }
+            assert_eq!(dealer.outstanding(), 0);
+        }
+        dealer.close().await;
+    });
+    tokio::time::timeout(super::stranger::PATIENCE, dealer).await.expect("it hangs").unwrap();
+}
+
+#[tokio::test]
+async fn over_tcp() {
+    echo("tcp://127.0.0.1:0".parse().unwrap()).await;
+}
+
+#[tokio::test]
+async fn over_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("echo");
+    echo(Endpoint::Ipc(path)).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_unix_socket_is_bound_again_and_a_live_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // std leaves the file behind
+    let io = IoThread::start("test-router").unwrap();
+    let (live, gone) = io
+        .run(move || async move {
+            let endpoint = Endpoint::Ipc(path.clone());
+            let first = Router::bind(&endpoint, RouterOptions::router()).await.unwrap();
+            let second = Router::bind(&endpoint, RouterOptions::router()).await;
+            first.drain(super::stranger::PATIENCE).await;
+            (second.err().map(|error| error.kind()), !path.exists())
+        })
+        .await
+        .unwrap();
+    assert_eq!(live, Some(std::io::ErrorKind::AddrInUse));
+    assert!(gone, "the socket file stays behind");
+}
+
+#[tokio::test]
+async fn strangers_of_one_identity_do_not_disturb_each_other() {
+    let echo = Echo::start(RouterOptions::router()).await;
+    let address = echo.address;
+    blocking(move || {
+        let mut first = Stranger::dealer(address, b"same");
+        let mut second = Stranger::dealer(address, b"same");
+        let mut third = Stranger::dealer(address, &[0, 0, 0, 0, 0, 0, 0, 1]); // as the gate would call the first
+        for round in 0..10 {
+            first.echoes(&[1, round]);
+            second.echoes(&[2, round]);
+            third.echoes(&[3, round]);
+        }
+        drop(second);
+        first.echoes(b"still there");
+    })
+    .await;
+    assert_eq!(echo.until(|counters| counters.closed == 3).await.opened, 3);
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_between_messages() {
+    let echo = Echo::start(RouterOptions::router()).await;
+    let address = echo.address;
+    blocking(move || {
+        let mut stranger = Stranger::dealer(address, b"");
+        stranger.say(&frame(4, b"\x04PING\x00\x64context"));
+        assert_eq!(stranger.hear().unwrap(), (4, Bytes::from_static(b"\x04PONGcontext")));
+        // Among large messages, and even within one, as libzmq may send it.
+        let part = vec![1; 200_000];
+        for _ in 0..20 {
+            stranger.say(&frame(1, &part));
+            stranger.say(&frame(4, b"\x04PING\x00\x64"));
+            stranger.say(&frame(0, &part));
+        }
+        let (mut parts, mut pongs) = (0, 0);
+        while parts < 40 {
+            match stranger.hear().unwrap() {
+                (4, body) => {
+                    assert_eq!((body.as_ref(), parts % 2), (&b"\x04PONG"[..], 0), "within a message");
+                    pongs += 1;
+                }
+                (flags, body) => {
+                    assert_eq!((usize::from(flags), body.len()), (1 - parts % 2, part.len()));
+                    parts += 1;
+                }
+            }
+        }
+        assert!(pongs > 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_takes_subscribers_and_no_one_else() {
+    let echo = Echo::start(RouterOptions::publisher()).await;
+    let address = echo.address;
+    blocking(move || {
+        let mut subscriber = Stranger::connect(address);
+        subscriber.shake("SUB", b"");
+        subscriber.echoes(b"\x01topic");
+        let mut dealer = Stranger::connect(address);
+        dealer.say(&super::stranger::greeting());
+        dealer.say(&super::stranger::ready("DEALER", b""));
+        dealer.hears_the_end();
+        subscriber.echoes(b"\x01another");
+    })
+    .await;
+    assert_eq!(echo.counters().await.refused, 1);
+}
+
+#[tokio::test]
+async fn the_owner_may_close_a_connection_and_what_it_said_before_arrives() {
+    let io = IoThread::start("test-router").unwrap();
+    let (tell, bound) = tokio::sync::oneshot::channel();
+    let closed = io.run(move || async move {
+        let endpoint = "tcp://127.0.0.1:0".parse().unwrap();
+        let mut router = Router::bind(&endpoint, RouterOptions::router()).await.unwrap();
+        tell.send(router.endpoint().to_string()).unwrap();
+        loop {
+            match router.next().await {
+                RouterEvent::Message(from, _) => {
+                    router.send(from, vec![Bytes::from(vec![9; 1 << 20])]).unwrap();
+                    router.close(from);
+                    assert!(router.send(from, vec![Bytes::new()]).is_err());
+                }
+                RouterEvent::Closed(_, reason) => return reason,
+                _ => {}
+            }
+        }
+    });
+    let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
+    blocking(move || {
+        let mut stranger = Stranger::dealer(address, b"");
+        stranger.say(&frame(0, b"hello"));
+        assert_eq!(stranger.hear().unwrap().1.len(), 1 << 20);
+        stranger.hears_the_end();
+    })
+    .await;
+    assert_eq!(closed.await.unwrap(), CloseReason::Requested);
+}
