@@ -6,5 +6,9 @@
 mod gate {
     pub mod stranger;
 
+    mod dialling;
+    mod draining;
     mod echo;
+    mod hostile;
+    mod slow;
 }

@@ -26,7 +26,8 @@ use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
 /// How a [`Dealer`] shows itself, and its limits.
 #[derive(Clone, Debug)]
 pub struct DealerOptions {
-    pub(crate) shows: SocketType,
+    /// The socket type that the other side is shown: DEALER or SUB. Any other takes no peer.
+    pub shows: SocketType,
     /// How long looking up the name and connecting may take. 5 s: a lost SYN is sent again after 1 s and 3 s.
     pub connect_timeout: Duration,
     /// How long the other side may take for greeting and READY. 5 s, as for a stranger that comes in.

@@ -23,7 +23,8 @@ use crate::protocol::zmtp::{Limits, SocketType};
 /// How a [`Router`] shows itself, and its limits.
 #[derive(Clone, Debug)]
 pub struct RouterOptions {
-    pub(crate) shows: SocketType,
+    /// The socket type that strangers are shown: ROUTER or PUB. Any other takes no peer.
+    pub shows: SocketType,
     /// How long a stranger may take for greeting and READY. 5 s: enough for any network, and few places are held by silence.
     pub handshake_timeout: Duration,
     /// Strangers at once, greeted or not; one more is closed at once. As many as there are descriptors for, at three each.

@@ -1,7 +1,9 @@
 //! What honest peers see.
 
 use bytes::Bytes;
-use selfsame::io::{CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions};
+use selfsame::io::{
+    CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
+};
 use selfsame::protocol::zmtp::SocketType;
 
 use super::stranger::{Echo, Stranger, blocking, frame};

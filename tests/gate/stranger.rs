@@ -13,7 +13,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A router that sends every message back to where it came from.
 pub struct Echo {
-    pub io: IoThread,
+    _io: IoThread,
     pub address: SocketAddr,
     pub closed: mpsc::UnboundedReceiver<CloseReason>,
     ask: mpsc::UnboundedSender<Ask>,
@@ -52,7 +52,7 @@ impl Echo {
             }
         }));
         let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
-        Echo { io, address, closed, ask }
+        Echo { _io: io, address, closed, ask }
     }
 
     pub async fn counters(&self) -> Counters {
