@@ -150,6 +150,9 @@ struct Call {
   # All sequenced calls of this registration below this number are closed at the client.
   trace @10 :Trace;
   metadata @11 :List(Metadatum);
+  issued @12 :UInt64;
+  # When the caller made the call, by its clock, in milliseconds since the Unix epoch; the same in every attempt. Nonces of calls that
+  # the handler makes within this one are issued then too. A keyed nonce bears its own issue time; this is then ignored.
 }
 
 enum RetryClass {

@@ -26,7 +26,7 @@ pub use encode::{Encoder, FLUSH, NotTaken, OWN_FRAME};
 pub use limits::Limits;
 pub use saved::{SavedCall, SavedCallError, decode_saved, encode_saved};
 
-use super::{CallId, Incarnation, Level, Refusal, Registration, RetryClass, Session, Stamp};
+use super::{CallId, Incarnation, Level, Refusal, Registration, RetryClass, Session, Stamp, WallTime};
 
 /// The version of the protocol that this library speaks.
 pub const VERSION: u16 = 1;
@@ -150,6 +150,8 @@ pub struct Call {
     pub acked_below: u64,
     /// W3C trace context.
     pub trace: Option<Trace>,
+    /// When the caller made the call, by its clock; the same in every attempt. Ignored for a keyed nonce, which bears its own.
+    pub issued: WallTime,
     /// Names and values for the handler.
     pub metadata: Vec<(String, Bytes)>,
     /// The parameters: a Cap'n Proto message in stream framing, 8-byte aligned.

@@ -87,6 +87,7 @@ fn put_call(call: &Call, mut to: schema::call::Builder<'_>) {
     to.set_retry(put_retry(call.retry));
     to.set_attempt(call.attempt);
     to.set_time_left(put_duration(call.time_left));
+    to.set_issued(call.issued.0);
     to.set_acked_below(call.acked_below);
     if let Some(trace) = &call.trace {
         put_trace(trace, to.reborrow().init_trace());

@@ -19,7 +19,7 @@ pub(super) fn entry_words(entry: &Entry) -> usize {
             Entry::Welcome(welcome) => 8 + 3 + 2 * ID128 + contracts(&welcome.contracts),
             Entry::Call(call) => {
                 let metadata = call.metadata.iter().map(|(name, value)| 2 + text(name) + data(value));
-                6 + 4 + ID128 + CALL_ID + call.trace.map_or(0, |_| TRACE) + list(metadata)
+                7 + 4 + ID128 + CALL_ID + call.trace.map_or(0, |_| TRACE) + list(metadata)
             }
             Entry::Reply(reply) => {
                 let answer = match &reply.answer {

@@ -115,6 +115,7 @@ fn take_named_call(
         retry: take_retry(from.get_retry()?),
         attempt: from.get_attempt(),
         time_left: take_duration(from.get_time_left()),
+        issued: WallTime(from.get_issued()),
         acked_below: from.get_acked_below(),
         trace: if from.has_trace() { take_trace(from.get_trace()?) } else { None },
         metadata: if from.has_metadata() { take_metadata(from.get_metadata()?, source)? } else { Vec::new() },
