@@ -396,7 +396,8 @@ impl Subscriber {
                 self.owed.clear();
                 self.owed_more = false;
             }
-            let replaced = self.queue.put_numbers(sync_topic(sync), Numbers { publisher, sync, last, more });
+            let numbers = Numbers { publisher, sync, last, more, interval: limits.beacon };
+            let replaced = self.queue.put_numbers(sync_topic(sync), numbers);
             // What a beacon that still waited would have said is owed again, unless the answer says all.
             if let Some(replaced) = replaced.filter(|_| more) {
                 self.owed_more |= replaced.more;
@@ -414,7 +415,7 @@ impl Subscriber {
                 last.extend(numbering.last(&topic));
             }
             let more = std::mem::take(&mut self.owed_more);
-            let beacon = Numbers { publisher, sync: 0, last, more };
+            let beacon = Numbers { publisher, last, more, ..Numbers::default() };
             self.queue.put_numbers(Bytes::from_static(BEACON), beacon);
         }
     }

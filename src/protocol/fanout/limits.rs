@@ -43,6 +43,9 @@ pub struct Limits {
     /// Bytes of numbers in one answer to a sync, or in one beacon. 96 KiB, some 1,700 keys: one entry may take 128 KiB of a header. Of further
     /// keys a new subscriber cannot tell whether its first event is the first; what is owed after drops follows with the next beacon.
     pub numbers: usize,
+    /// The interval of beacons, which the answer to a sync tells; whoever hears nothing for three of them takes the connection for lost. 1 s: an
+    /// event lost at the end of a burst shows within a second, for some 100 bytes a second and subscriber.
+    pub beacon: Duration,
     /// Topic frames for which a subscriber is owed a number (it lost an event, or the number changed). 4,096; of further ones it learns with
     /// their next event.
     pub owed: usize,
@@ -61,6 +64,7 @@ impl Default for Limits {
             window: 256 * 1024,
             message: 32 * 1024,
             numbers: 96 * 1024,
+            beacon: Duration::from_secs(1),
             owed: 4_096,
             keys: DEFAULT_KEYS,
         }

@@ -18,7 +18,7 @@ fn numbers(publisher: u64, last: &[(&[u8], u64, u64)]) -> Numbers {
             sequence: *sequence,
         })
         .collect();
-    Numbers { publisher, sync: 0, last, more: false }
+    Numbers { publisher, last, ..Numbers::default() }
 }
 
 /// A tracker for which `price/` stands, in sync with publisher 1.
@@ -288,7 +288,7 @@ proptest! {
         let mut account = Account::default();
         let sync = |numbering: &Numbering, publisher| {
             let (last, more) = numbering.matching([Bytes::from("t/")].iter(), usize::MAX);
-            InFlight::Numbers(Numbers { publisher, sync: 1, last, more })
+            InFlight::Numbers(Numbers { publisher, sync: 1, last, more, ..Numbers::default() })
         };
         account.take(&mut tracker, publisher, &sync(&numbering, publisher), true);
         for a_move in moves {
@@ -309,7 +309,7 @@ proptest! {
                 Move::Arrive(..) | Move::Lose(_) => {}
                 Move::Beacon => {
                     let last = numbering.changed().iter().filter_map(|topic| numbering.last(topic)).collect();
-                    in_flight.push(InFlight::Numbers(Numbers { publisher, sync: 0, last, more: false }));
+                    in_flight.push(InFlight::Numbers(Numbers { publisher, last, ..Numbers::default() }));
                 }
                 Move::Cut => {
                     in_flight.clear();

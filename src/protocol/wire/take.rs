@@ -4,7 +4,7 @@ use bytes::Bytes;
 use capnp::text;
 
 use crate::generated::wire as schema;
-use crate::protocol::{CallId, Incarnation, Refusal, Registration, Session, Stamp};
+use crate::protocol::{CallId, Incarnation, Refusal, Registration, Session, Stamp, WallTime};
 
 use super::decode::{BadEntry, Problem, Source, Subject};
 use super::mapping::*;
@@ -227,6 +227,7 @@ fn take_numbers(
         sync: from.get_sync(),
         last,
         more: from.get_more(),
+        interval: take_duration(from.get_interval()),
     }))
 }
 
