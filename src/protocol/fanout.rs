@@ -8,6 +8,7 @@
 //! sync (a subscription to `selfsame/sync/` and 16 hexadecimal digits, which stands for a request: it is the only thing that a SUB socket can
 //! say) gets its answer, and beacons from then on.
 
+mod encode;
 mod limits;
 mod queue;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use encode::{Envelope, Message};
 pub use limits::{Closing, Limits, Policy, PublisherCounters};
 pub use queue::{EVENT_OVERHEAD, Numbered, Parcel};
 
@@ -55,6 +57,13 @@ pub struct Published {
     pub trace: Option<Trace>,
     /// A Cap'n Proto message.
     pub body: Bytes,
+}
+
+impl Published {
+    /// What it counts for in a queue, in bytes.
+    pub fn cost(&self) -> usize {
+        self.topic.len() + self.body.len() + EVENT_OVERHEAD
+    }
 }
 
 /// The machine. See the module's documentation.
@@ -180,7 +189,7 @@ impl Fanout {
     #[must_use]
     pub fn publish(&mut self, published: Published, now: Moment) -> Option<Published> {
         self.find(&published.topic);
-        let cost = published.topic.len() + published.body.len() + EVENT_OVERHEAD;
+        let cost = published.cost();
         if self.limits.policy == Policy::Block {
             let mut full = std::mem::take(&mut self.matched);
             full.retain(|slot| !self.has_room(*slot, cost));
