@@ -36,21 +36,24 @@ fn message(encoder: &mut Encoder, calls: Vec<Entry>) -> Vec<Bytes> {
 
 fn wire(criterion: &mut Criterion) {
     let limits = Limits::default();
-    for (name, calls, length) in [("1 call", 1, 64), ("64 calls", 64, 64), ("1 call of 64 KiB", 1, 64 * 1024)] {
+    for (name, calls, length) in [("1 call", 1, 64), ("64 calls", 64, 64), ("1 call of 64 KiB", 1, 64 * 1024)]
+    {
         let body = Bytes::from(vec![1; length]);
         let entries: Vec<Entry> = (1..=calls).map(|number| call(number, &body)).collect();
         let mut encoder = Encoder::new(limits);
         let frames = message(&mut encoder, entries.clone());
         // As a socket hands them out: after a frame's two bytes of flags and length.
-        let received: Vec<Bytes> = frames
-            .iter()
-            .map(|frame| Bytes::from([&[0, 0], &frame[..]].concat()).slice(2..))
-            .collect();
+        let received: Vec<Bytes> =
+            frames.iter().map(|frame| Bytes::from([&[0, 0], &frame[..]].concat()).slice(2..)).collect();
 
         let mut group = criterion.benchmark_group("wire");
         group.throughput(Throughput::Elements(calls));
         group.bench_function(format!("encode {name}"), |bencher| {
-            bencher.iter_batched(|| entries.clone(), |calls| message(&mut encoder, calls), BatchSize::SmallInput);
+            bencher.iter_batched(
+                || entries.clone(),
+                |calls| message(&mut encoder, calls),
+                BatchSize::SmallInput,
+            );
         });
         group.bench_function(format!("decode {name}"), |bencher| {
             bencher.iter(|| decode(black_box(&received), &limits).expect("a valid message"));

@@ -1,9 +1,13 @@
 @0xc667b5247b61c3a2;
 # The header frame of every selfsame message. docs/wire.md explains it to the byte, with a worked example.
+#
+# Durations are in milliseconds, times in milliseconds since the Unix epoch. Texts are for people, and may be cut.
 
 struct Header {
+  # The root of the header frame, which is a Cap'n Proto message in standard stream framing, unpacked.
+
   entries @0 :List(Entry);
-  # Handled one after another, in this order; each is answered by itself.
+  # Handled one after another, in this order; each is answered by itself. One that is bad does not spoil the others.
 }
 
 struct Entry {
@@ -22,7 +26,9 @@ struct Entry {
     hello @4 :Hello;
     welcome @5 :Welcome;
     call @6 :Call;
+    # The body is the method's parameters.
     reply @7 :Reply;
+    # The body is the method's result, or the fault that it declined with.
     cancel @8 :Cancel;
     ack @9 :Ack;
     ping @10 :UInt64;
@@ -30,11 +36,14 @@ struct Entry {
     pong @11 :UInt64;
     goodbye @12 :Goodbye;
     event @13 :Event;
+    # The body is the event.
     numbers @14 :Numbers;
   }
 }
 
 struct Id128 {
+  # 128 bits; all zeros, or no pointer, is none.
+
   high @0 :UInt64;
   low @1 :UInt64;
 }
@@ -59,6 +68,7 @@ struct Hello {
 
 struct Contract {
   interface @0 :UInt64;
+  # Its type id.
   fingerprint @1 :UInt64;
   # Of all that the interface's compiled schema says.
   shape @2 :List(Member);
@@ -74,6 +84,7 @@ struct Member {
 struct Welcome {
   # The server's answer to a hello. No call is sent on a connection before its welcome.
   hello @0 :UInt64;
+  # The id of the hello that this answers.
   version @1 :UInt16;
   # The version that both are going to speak: the lower of the two.
   registration @2 :Id128;
@@ -83,9 +94,11 @@ struct Welcome {
   stamp @4 :UInt64;
   # Unique to this welcome.
   store @5 :Id128;
+  # Where the server's records are kept.
   generation @6 :UInt64;
   # Of the store's content: a store that lost its records is another generation.
   level @7 :Level;
+  # What the store survives.
   ordinal @8 :UInt64;
   # The count of the store's incarnations, 0 if the store does not count them.
   retention @9 :UInt32;
@@ -101,10 +114,10 @@ struct Welcome {
 }
 
 enum Level {
-  memory @0;
-  durable @1;
-  shared @2;
-  atomic @3;
+  memory @0;   # Lives and dies with the server's process.
+  durable @1;  # A file: survives the process.
+  shared @2;   # A database that the replicas of a service share.
+  atomic @3;   # As shared, and a call's effect and its record commit together.
 }
 
 struct Goodbye {
@@ -117,29 +130,37 @@ struct Goodbye {
 # ---- calls ----
 
 struct CallId {
-  # The nonce on the wire.
+  # The nonce on the wire: the identity of a call, the same in all its attempts.
+
   union {
     sequenced @0 :UInt64;
     # A number of this registration, from 1.
     keyed :group {
+      # A key that outlives registrations. All four numbers are fixed when the nonce is made.
       high @1 :UInt64;
       low @2 :UInt64;
       issued @3 :UInt64;
       # Milliseconds since the Unix epoch, by the clock of whoever minted the nonce.
       expiry @4 :UInt64;
+      # From then on the nonce is refused.
     }
   }
 }
 
 struct Call {
+  # One attempt of a call.
+
   registration @0 :Id128;
+  # From a welcome of this server; never none.
   incarnation @1 :UInt64;
   # The current one, from this connection's welcome.
   firstStamp @2 :UInt64;
   # The stamp of the welcome under which the call was first sent.
   id @3 :CallId;
   interface @4 :UInt64;
+  # The type id of the interface that declares the method.
   method @5 :UInt16;
+  # Its ordinal there.
   retry @6 :RetryClass;
   # As the client's contract has it. The stricter of both sides' holds.
   attempt @7 :UInt32;
@@ -147,27 +168,32 @@ struct Call {
   timeLeft @8 :UInt32;
   # Until the caller's deadline, in milliseconds. Relative, so that clocks need not agree.
   ackedBelow @9 :UInt64;
-  # All sequenced calls of this registration below this number are closed at the client.
+  # All sequenced calls of this registration below this number are closed at the client, and the server may drop what it keeps of them.
   trace @10 :Trace;
+  # No pointer = none.
   metadata @11 :List(Metadatum);
+  # For the handler. The library gives no name a meaning.
   issued @12 :UInt64;
   # When the caller made the call, by its clock, in milliseconds since the Unix epoch; the same in every attempt. Nonces of calls that
   # the handler makes within this one are issued then too. A keyed nonce bears its own issue time; this is then ignored.
 }
 
 enum RetryClass {
-  once @0;
-  idempotent @1;
-  readOnly @2;
-  never @3;
+  once @0;        # Retried under the same nonce; the server keeps a record: one effect.
+  idempotent @1;  # Running it twice is the same as running it once: retried freely, no record.
+  readOnly @2;    # Has no effect: retried freely, no record.
+  never @3;       # Sent once and never again.
 }
 
 struct Trace {
-  # W3C trace context, version 00.
+  # W3C trace context, version 00. With an id or a parent of zeros it is invalid, hence none.
+
   high @0 :UInt64;
   low @1 :UInt64;
   parent @2 :UInt64;
+  # The span of the sender.
   flags @3 :UInt8;
+  # Bit 0: sampled.
 }
 
 struct Metadatum {
@@ -176,7 +202,10 @@ struct Metadatum {
 }
 
 struct Reply {
+  # The answer to one attempt.
+
   registration @0 :Id128;
+  # This, the id and the attempt are those of the call.
   id @1 :CallId;
   attempt @2 :UInt32;
   replayed @3 :Bool;
@@ -193,6 +222,8 @@ struct Reply {
 }
 
 struct Refused {
+  # An error of the library, before the handler started or in place of its answer.
+
   refusal @0 :Refusal;
   ambiguous @1 :Bool;
   # False: this attempt certainly did not run and never will. True: that is not known.
@@ -202,28 +233,28 @@ struct Refused {
 }
 
 enum Refusal {
-  none @0;
-  helloFirst @1;
-  inProgress @2;
-  overloaded @3;
-  shuttingDown @4;
-  unavailable @5;
-  interrupted @6;
-  mismatch @7;
-  stale @8;
-  sessionUnknown @9;
-  sessionShared @10;
-  storeChanged @11;
-  expired @12;
-  replyEvicted @13;
-  cancelled @14;
-  deadline @15;
-  unknownMethod @16;
-  incompatible @17;
-  malformed @18;
-  tooLarge @19;
-  denied @20;
-  recordedUnknown @21;
+  none @0;             # Not in a reply.
+  helloFirst @1;       # The call names another incarnation of the server: say hello, then send it again.
+  inProgress @2;       # The call runs already, and too many attempts wait for it.
+  overloaded @3;       # The server, or a cap of its tables, is full.
+  shuttingDown @4;     # The server is draining.
+  unavailable @5;      # The handler, or the store, could not serve the call and did nothing.
+  interrupted @6;      # The handler stopped half-way, and running it again is safe.
+  mismatch @7;         # The nonce was used for another method or other parameters.
+  stale @8;            # The client had closed this number before.
+  sessionUnknown @9;   # The server does not know the registration (any more).
+  sessionShared @10;   # Another client uses the same registration: a copied process or machine.
+  storeChanged @11;    # The store is another than the one under which the call was first sent, or has lost its records.
+  expired @12;         # The keyed nonce is past its expiry, or older than the store.
+  replyEvicted @13;    # The call ran, but its reply was too large to keep.
+  cancelled @14;       # The caller cancelled the call before it started.
+  deadline @15;        # The call's time was up before it started.
+  unknownMethod @16;   # The server has no such interface or method.
+  incompatible @17;    # Client and server disagree about the contract or about the version of this protocol.
+  malformed @18;       # A message, an entry or a body cannot be decoded.
+  tooLarge @19;        # A message, a header, a body or metadata exceed a limit.
+  denied @20;          # The peer may not do this.
+  recordedUnknown @21; # The server stopped while the call ran. Whether it had an effect is not known, and never will be.
 }
 
 struct Cancel {
@@ -238,7 +269,7 @@ struct Ack {
   below @1 :UInt64;
   # As a call's `ackedBelow`.
   closed @2 :List(Range);
-  # Numbers at or above `below` that are closed too.
+  # For one slow call must not keep the records of all later ones: numbers at or above `below` that are closed too.
 }
 
 struct Range {
@@ -263,13 +294,16 @@ struct Event {
 }
 
 struct Numbers {
-  # The last number of each topic and key: the answer to a sync, and from time to time a beacon.
+  # The last number of each topic and key: the answer to a sync, and from time to time a beacon. Its topic frame is not a topic but
+  # `selfsame/sync/` with the sync in 16 hexadecimal digits, or `selfsame/beacon`.
+
   publisher @0 :UInt64;
+  # As in an event.
   sync @1 :UInt64;
   # The sync that this answers, 0 in a beacon.
   last @2 :List(Last);
   more @3 :Bool;
-  # The list was cut at the publisher's limit.
+  # The list was cut at the publisher's limit: what is not in it may have a number all the same.
   interval @4 :UInt32;
   # In the answer to a sync: beacons follow in this interval, in milliseconds. Who hears nothing for three of them has lost the publisher.
 }
@@ -278,16 +312,22 @@ struct Last {
   topic @0 :Data;
   # The whole topic frame.
   epoch @1 :UInt64;
+  # This and the sequence are those of the last event.
   sequence @2 :UInt64;
 }
 
 # ---- at rest ----
 
 struct SavedCall {
-  # What `Call::to_bytes` gives: enough to send a keyed call again after the client crashed.
+  # What `Call::to_bytes` gives: enough to send a keyed call again after the client crashed. The root of a message of its own, in stream
+  # framing; it does not travel.
+
   version @0 :UInt16;
+  # Of this struct's meaning: 1.
   id @1 :CallId;
+  # Keyed: a sequenced nonce ends with its client.
   interface @2 :UInt64;
   method @3 :UInt16;
   body @4 :Data;
+  # As it is to be sent: in stream framing.
 }

@@ -18,7 +18,7 @@ use crate::message::Message;
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce, DEFAULT_VALIDITY};
 use crate::protocol::wire::{self, SavedCall, Trace};
-use crate::protocol::{CallId, Key, RetryClass};
+use crate::protocol::{Key, RetryClass};
 use crate::request::Context;
 
 /// One call: nothing is sent before it is polled for the first time, and dropping it cancels it.
@@ -158,7 +158,7 @@ impl<M: Method> Call<M> {
             Key { key: crate::random::u128(), issued, expiry: nonce::later(issued, DEFAULT_VALIDITY) }
         });
         Ok(wire::encode_saved(&SavedCall {
-            id: CallId::Keyed(key),
+            key,
             interface: M::INFO.interface,
             method: M::INFO.ordinal,
             body: call.body.clone(),
@@ -178,10 +178,7 @@ impl<M: Method> Call<M> {
                 saved.method, saved.interface
             )));
         }
-        let CallId::Keyed(key) = saved.id else {
-            return Err(misuse("the saved call has no keyed nonce".into()));
-        };
-        Ok(Call::new(channel.clone(), interface, Ok(saved.body)).with(|call| call.key = Some(key)))
+        Ok(Call::new(channel.clone(), interface, Ok(saved.body)).with(|call| call.key = Some(saved.key)))
     }
 
     /// The nonce, if it is known before the first send: a keyed one.

@@ -8,6 +8,8 @@ use capnp::message::{self, HeapAllocator, ReaderOptions};
 use capnp::serialize::{self, BufferSegments};
 use capnp::traits::Owned;
 
+use crate::protocol::wire::aligned;
+
 /// A received message of the contract's struct `T`: a reply, an event, a fault.
 ///
 /// [`get`](Message::get) lends a reader. Readers borrow the message and are not `Send`: **readers never cross an await**. Take what you
@@ -40,6 +42,12 @@ impl<T> Message<T> {
     fn trusted(segments: BufferSegments<Bytes>, body: Bytes) -> capnp::Result<Self> {
         let unlimited = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
         Ok(Message { reader: message::Reader::new(segments, unlimited), body, of: PhantomData })
+    }
+
+    /// The same content always gives the same bytes, whoever laid the message out.
+    pub(crate) fn canonical(&self) -> capnp::Result<Vec<u8>> {
+        let words = self.reader.canonicalize()?;
+        Ok(capnp::Word::words_to_bytes(&words).to_vec())
     }
 
     /// The message in stream framing, as it travelled.
@@ -114,20 +122,4 @@ where
     let mut builder = message::Builder::new(HeapAllocator::new().first_segment_words(64));
     fill(builder.init_root()).filled()?;
     Ok(Bytes::from(serialize::write_message_to_words(&builder)))
-}
-
-/// The same bytes at an address that is a multiple of 8; copied only if they are not.
-pub(crate) fn aligned(bytes: Bytes) -> Bytes {
-    if bytes.as_ptr().addr().is_multiple_of(8) {
-        return bytes;
-    }
-    struct Words(Vec<capnp::Word>, usize);
-    impl AsRef<[u8]> for Words {
-        fn as_ref(&self) -> &[u8] {
-            &capnp::Word::words_to_bytes(&self.0)[..self.1]
-        }
-    }
-    let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
-    capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
-    Bytes::from_owner(Words(words, bytes.len()))
 }

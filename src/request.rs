@@ -30,7 +30,7 @@ pub struct Request<M: Method> {
 
 impl<M: Method> Request<M> {
     pub(crate) fn new(call: Incoming) -> Result<Self, Outgoing> {
-        let Incoming { context, body } = call;
+        let Incoming { context, body, .. } = call;
         match Message::from_body(body) {
             Ok(params) => Ok(Request { params, context }),
             Err(error) => Err(Outgoing::malformed(format!("the parameters are not a valid message: {error}"))),

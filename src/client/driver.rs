@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
 use crate::error::{Kind, Outcome};
-use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalDial};
+use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalLink};
 use crate::nonce::{self, Identity, Nonce};
-use crate::protocol::call::{Action, Answered, Client, Config, Conclusion, Ended, Handle, Intent, Notice, Now};
-use crate::protocol::retry::Backoff;
+use crate::protocol::call::{self, Action, Client, Conclusion, Config, Ended, Failure, Handle, Intent, Notice, Now, Why};
+use crate::protocol::retry::{Backoff, Pace};
 use crate::protocol::wire::{self, Encoder};
 use crate::protocol::{CallId, Session};
 
@@ -66,7 +66,7 @@ pub(super) enum Route {
     /// One endpoint at a time, the next after each loss.
     Dial { endpoints: Vec<Endpoint>, next: usize },
     /// A server in this process; taken when it is dialled.
-    Local(Option<LocalDial>),
+    Local(Option<LocalLink>),
 }
 
 enum State {
@@ -80,7 +80,7 @@ pub(super) struct Driver {
     machine: Client,
     route: Route,
     state: State,
-    backoff: Backoff,
+    pace: Pace,
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
     tickets: HashMap<u64, Handle>,
@@ -115,13 +115,13 @@ impl Driver {
             machine: Client::new(config, session, crate::random::u64()),
             route,
             state: State::Down(Instant::now()),
-            backoff: Backoff::reconnect(),
+            pace: Pace::new(Backoff::CONNECTIONS),
             session,
             commands,
             tickets: HashMap::new(),
             calls: HashMap::new(),
             contracts: HashSet::new(),
-            encoder: Encoder::new(&limits),
+            encoder: Encoder::new(limits),
             limits,
             tally,
             origin: Instant::now(),
@@ -220,6 +220,7 @@ impl Driver {
                 self.wait_and_dial();
             }
             Event::Link(DealerEvent::Message(frames)) => self.message(&frames),
+            Event::Link(DealerEvent::Writable) => {}
             Event::Link(DealerEvent::Closed(reason)) => self.lost(&reason.to_string()),
         }
     }
@@ -229,7 +230,7 @@ impl Driver {
             Route::Dial { endpoints, next } => {
                 let endpoint = endpoints[*next % endpoints.len()].clone();
                 *next = next.wrapping_add(1);
-                State::Dialling(Dialling::new(endpoint, DealerOptions::default()))
+                State::Dialling(Dialling::new(endpoint, DealerOptions::dealer()))
             }
             Route::Local(link) => match link.take() {
                 Some(link) => {
@@ -244,21 +245,22 @@ impl Driver {
     }
 
     fn wait_and_dial(&mut self) {
-        let delay = self.backoff.next(crate::random::u64());
+        let delay = self.pace.failed(crate::random::u64());
         self.state = State::Down(Instant::now() + delay);
     }
 
     fn lost(&mut self, why: &str) {
         tracing::info!(session = %self.session, why, "connection lost");
         self.machine.disconnected(self.now());
-        self.encoder.clear();
+        // What was not flushed was never sent; the machine has it as sent, which is safe.
+        self.encoder.finish();
         self.wait_and_dial();
     }
 
     fn message(&mut self, frames: &[Bytes]) {
         match wire::decode(frames, &self.limits) {
-            Ok(entries) => {
-                for entry in entries {
+            Ok(decoded) => {
+                for entry in decoded.entries {
                     match entry {
                         Ok(entry) => {
                             self.machine.received(entry, self.now());
@@ -285,10 +287,7 @@ impl Driver {
                     if matches!(entry, wire::Entry::Call(_)) {
                         count(&self.tally.attempts);
                     }
-                    self.encoder.push(entry);
-                    if self.encoder.is_full() {
-                        self.flush();
-                    }
+                    self.say(entry);
                 }
                 Action::Done(handle, ended) => self.done(handle, ended),
                 Action::Reconnect { why } => {
@@ -301,6 +300,16 @@ impl Driver {
             }
         }
         self.flush();
+    }
+
+    fn say(&mut self, entry: wire::Entry) {
+        if let Err(not_taken) = self.encoder.push(entry) {
+            // Flushed as soon as it is full, so it has room: the entry itself exceeds a limit. Its call runs into its deadline.
+            tracing::error!(session = %self.session, error = %not_taken, "an entry was not sent");
+        }
+        if self.encoder.is_full() {
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {
@@ -324,14 +333,55 @@ impl Driver {
         });
         let result = match ended.conclusion {
             Conclusion::Ok(body) => Ok(body),
-            Conclusion::Failed(failure) => Err(Failed::from(failure)),
+            Conclusion::Failed(failure) => Err(failed(failure)),
         };
         let _ = open.done.send(Finished { result, nonce, attempts: ended.attempts });
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        let session = self.session;
+        match notice {
+            Notice::Welcomed { registration, resumed } => {
+                self.pace.worked();
+                tracing::info!(%session, %registration, resumed, "welcomed");
+            }
+            Notice::ContractDiffers { interface, compatible: true } => {
+                tracing::warn!(%session, "the server has another version of interface {interface:#018x}; it is compatible");
+            }
+            Notice::ContractDiffers { interface, compatible: false } => {
+                tracing::error!(%session, "the server's interface {interface:#018x} is incompatible; calls to it are refused here");
+            }
+            Notice::Retrying { handle, refusal, delay } => {
+                let method = self.calls.get(handle).map(|open| open.method);
+                tracing::debug!(%session, method, ?refusal, ?delay, "retries");
+            }
+            Notice::SessionReplaced { before, now } => {
+                tracing::warn!(%before, %now, "another client used this session; going on under a new one");
+                self.session = *now;
+            }
+            Notice::Goodbye { reason } => tracing::info!(%session, reason, "the server says goodbye"),
+        }
     }
 
     fn say_what_is_left(mut self) {
         self.act();
     }
+}
+
+fn failed(failure: Failure) -> Failed {
+    let Failure { why, outcome, retry_after, message } = failure;
+    let outcome = match outcome {
+        call::Outcome::No => Outcome::No,
+        call::Outcome::Yes => Outcome::Yes,
+        call::Outcome::Unknown => Outcome::Unknown,
+    };
+    let (kind, fault) = match why {
+        Why::Declined { fault, body } => (Kind::Declined, Some((fault, body))),
+        Why::Failed => (Kind::Failed, None),
+        Why::Refused(refusal) => (Kind::Refused(refusal), None),
+        Why::Deadline => (Kind::Deadline, None),
+    };
+    Failed { kind, outcome, retry_after, message, fault }
 }
 
 /// What the driver waits for, besides commands and time.

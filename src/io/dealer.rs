@@ -34,7 +34,7 @@ pub struct DealerOptions {
     pub handshake_timeout: Duration,
     /// Bytes in one frame. 16 MiB, as a [`RouterOptions`](super::RouterOptions) has it.
     pub frame_limit: u64,
-    /// Frames in one message. 1,024.
+    /// Frames in one message. 4,098.
     pub frames_limit: u32,
     /// Bytes in one message. 32 MiB.
     pub message_limit: u64,
@@ -56,7 +56,7 @@ impl DealerOptions {
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),
             frame_limit: 16 << 20,
-            frames_limit: 1024,
+            frames_limit: 4098,
             message_limit: 32 << 20,
             outstanding_limit: 64 << 20,
             low_water: 64 << 10,
@@ -277,7 +277,9 @@ async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
         Endpoint::Tcp(address) => {
             let stream = TcpStream::connect(address.as_str()).await?;
             let address = PeerAddress::Tcp(stream.peer_addr()?);
-            Ok((Stream::tcp(stream)?, address))
+            let stream = Stream::Tcp(stream);
+            stream.prepare()?;
+            Ok((stream, address))
         }
         Endpoint::Ipc(path) => Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc)),
     }

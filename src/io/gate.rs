@@ -10,14 +10,14 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use zeromq::Socket as _;
 
 use super::inner::{Folder, INNER_TIMEOUT, connect, shake};
 use super::link::{CloseReason, Link, Links};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
-use super::stream::{Listener, PeerAddress, Stream};
+use super::stream::{Listener, PeerAddress, Stream, is_want};
 use crate::protocol::zmtp::Handshake;
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
@@ -99,10 +99,10 @@ impl Gate {
                     Err(error) => {
                         self.links.count(|counters| counters.accept_errors += 1);
                         tracing::warn!(%error, "a connection could not be accepted");
-                        resting = Some(tokio::time::Instant::now() + REST);
+                        resting = is_want(&error).then(|| Instant::now() + REST);
                     }
                 },
-                () = async { sleep_until(resting.unwrap_or_else(tokio::time::Instant::now)).await }, if resting.is_some() => resting = None,
+                () = rest(resting), if resting.is_some() => resting = None,
                 _ = tick.tick() => {
                     self.links.tick();
                     self.tend().await;
@@ -170,6 +170,12 @@ async fn accept(listener: Option<&Listener>) -> io::Result<(Stream, PeerAddress)
     match listener {
         Some(listener) => listener.accept().await,
         None => std::future::pending().await,
+    }
+}
+
+async fn rest(until: Option<Instant>) {
+    if let Some(until) = until {
+        sleep_until(until).await;
     }
 }
 

@@ -201,6 +201,7 @@ impl Link {
     /// From now on a peer that is silent for so long is closed. For peers that have promised to speak up.
     pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
         self.idle_timeout.set(timeout);
+        self.heard_since.set((self.heard.get(), Instant::now())); // silence before the promise does not count
     }
 
     pub fn register(&self, cx: &Context<'_>) {

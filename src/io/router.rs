@@ -31,7 +31,7 @@ pub struct RouterOptions {
     pub connections_limit: usize,
     /// Bytes in one frame. 16 MiB: larger things belong in a store, not in a message.
     pub frame_limit: u64,
-    /// Frames in one message. 1,024: a message is flushed at 64 KiB, and its frames hold 4 KiB and more but for two.
+    /// Frames in one message. 4,098: what the decoder of headers takes, and the empty frame of a REQ socket.
     pub frames_limit: u32,
     /// Bytes in one message. 32 MiB. An unfinished message is held in memory, so this is what one connection can cost.
     pub message_limit: u64,
@@ -55,7 +55,7 @@ impl RouterOptions {
             handshake_timeout: Duration::from_secs(5),
             connections_limit: descriptors::connections_limit(),
             frame_limit: 16 << 20,
-            frames_limit: 1024,
+            frames_limit: 4098,
             message_limit: 32 << 20,
             outstanding_limit: 64 << 20,
             low_water: 64 << 10,

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -21,6 +22,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(5))
     .with_retries(3);
 
+#[cfg(target_os = "linux")]
 /// The same half a minute for a host that vanished while data was on its way to it; the system's own limit is some 15 minutes.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -49,14 +51,15 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Takes a fresh TCP connection and sets what every one of ours has.
-    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
+    /// Sets what every one of ours has.
+    pub fn prepare(&self) -> io::Result<()> {
+        let Stream::Tcp(stream) = self else { return Ok(()) };
         stream.set_nodelay(true)?; // messages are coalesced before they come here
-        let socket = SockRef::from(&stream);
+        let socket = SockRef::from(stream);
         socket.set_tcp_keepalive(&KEEPALIVE)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-        Ok(Stream::Tcp(stream))
+        Ok(())
     }
 }
 
@@ -136,7 +139,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Stream::tcp(stream)?, PeerAddress::Tcp(address)))
+                Ok((Stream::Tcp(stream), PeerAddress::Tcp(address)))
             }
             Listener::Ipc { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -144,6 +147,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether accepting failed for want of something, so that it would fail again at once, and not for a stranger that left before its turn.
+pub(crate) fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_none_or(|code| wants.contains(&Errno::from_raw_os_error(code)))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {

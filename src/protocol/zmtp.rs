@@ -9,7 +9,7 @@ mod handshake;
 mod inspector;
 
 pub use handshake::{Handshake, Refused};
-pub use inspector::{Command, Context, Inspected, Inspector, Limits, PONG_LIMIT, Violation, pong};
+pub use inspector::{Command, Context, Inspected, Inspector, Limits, Violation, pong};
 
 use std::fmt;
 

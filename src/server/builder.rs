@@ -113,6 +113,14 @@ impl ServerBuilder {
         self
     }
 
+    /// By how much the wall clocks of clients and of this server may be wrong. Default: 500 ms. A keyed call that was made earlier than twice this after
+    /// the server's store began is refused: the store before may have run it. With zero all clocks must be one.
+    #[must_use]
+    pub fn clock_error(mut self, error: Duration) -> Self {
+        self.settings.dedup.clock_error = error;
+        self
+    }
+
     /// Binds the socket. Connections are accepted at once, and calls answered from `serve` on.
     ///
     /// # Errors

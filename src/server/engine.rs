@@ -12,14 +12,15 @@ use tokio::task::AbortHandle;
 
 use super::answer::Incoming;
 use super::builder::Settings;
+use super::outbox::Outbox;
 use super::routes::Routes;
 use super::work::{self, Answers, Started};
 use crate::io::{Port, RouterEvent};
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
-use crate::protocol::wire::{self, BadEntry, Call, Encoder, Entry, Goodbye, Hello, Reply, Subject};
-use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp, WallTime};
+use crate::protocol::wire::{self, BadEntry, Call, Entry, Goodbye, Hello, Reply, Subject};
+use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp};
 use crate::request::{Context, ContextParts};
 
 /// What happened at a server so far.
@@ -40,8 +41,8 @@ pub struct ServerCounters {
     pub shed: u64,
     /// Messages, or entries in them, that could not be decoded.
     pub malformed: u64,
-    /// Connections that were closed because their peer did not read.
-    pub unread: u64,
+    /// Messages that were not sent, because their peer had gone or did not read.
+    pub unsent: u64,
     /// Sessions that the server keeps.
     pub sessions: usize,
     /// Records that the server keeps, running ones included.
@@ -61,9 +62,7 @@ pub(super) struct Engine {
     runtime: Handle,
     dedup: Dedup,
     clock: Clock,
-    peers: HashMap<ConnectionId, Peer>,
-    /// Connections with something in their encoder.
-    unsent: Vec<ConnectionId>,
+    outbox: Outbox,
     queue: VecDeque<(Execution, Waiting)>,
     running: HashMap<Execution, Running>,
     /// Running handlers by the moment at which they are dropped.
@@ -78,14 +77,6 @@ pub(super) struct Engine {
     /// Once set, no call is admitted any more, and what runs then is left behind.
     drain_until: Option<Instant>,
     incarnation: Incarnation,
-}
-
-/// A connection.
-struct Peer {
-    encoder: Encoder,
-    /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
-    envelope: bool,
-    registration: Option<Registration>,
 }
 
 /// A call that waits for a handler.
@@ -141,8 +132,7 @@ impl Engine {
             routes,
             runtime,
             clock: Clock { origin: Instant::now() },
-            peers: HashMap::new(),
-            unsent: Vec::new(),
+            outbox: Outbox::new(settings.wire),
             queue: VecDeque::new(),
             running: HashMap::new(),
             timeouts: BTreeMap::new(),
@@ -173,7 +163,7 @@ impl Engine {
                 _ = housekeeping.tick() => self.keep_house(),
             }
             self.take_what_is_at_hand();
-            self.flush();
+            self.outbox.flush(&mut self.port);
             if self.drain_until.is_some() && (self.running.is_empty() || self.drain_is_over()) {
                 return self.end().await;
             }
@@ -198,22 +188,16 @@ impl Engine {
 
     fn take(&mut self, event: RouterEvent) {
         match event {
-            RouterEvent::Opened(connection, ..) => {
-                let encoder = Encoder::new(self.settings.wire);
-                self.peers.insert(connection, Peer { encoder, envelope: false, registration: None });
-            }
+            RouterEvent::Opened(connection, ..) => self.outbox.open(connection),
             RouterEvent::Message(connection, frames) => self.message(connection, frames),
-            RouterEvent::Closed(connection, _) => {
-                self.peers.remove(&connection);
-            }
+            RouterEvent::Closed(connection, _) => self.outbox.close(connection),
             RouterEvent::Writable(_) => {}
         }
     }
 
     fn message(&mut self, from: ConnectionId, mut frames: Vec<Bytes>) {
-        let Some(peer) = self.peers.get_mut(&from) else { return };
         if frames.len() > 1 && frames[0].is_empty() {
-            peer.envelope = true;
+            self.outbox.use_envelope(from);
             frames.remove(0);
         }
         match wire::decode(&frames, &self.settings.wire) {
@@ -245,7 +229,7 @@ impl Engine {
             }
             Entry::Ack(ack) => self.dedup.ack(&ack, Principal::ANYONE, now),
             Entry::Ping(number) => {
-                if let Some(registration) = self.peers.get(&from).and_then(|peer| peer.registration) {
+                if let Some(registration) = self.outbox.registration(from) {
                     self.dedup.touch(registration, Principal::ANYONE, now);
                 }
                 self.say(from, Entry::Pong(number));
@@ -274,23 +258,16 @@ impl Engine {
     }
 
     fn hello(&mut self, from: ConnectionId, hello: &Hello, now: Now) {
-        let Some(version) = wire::negotiate(hello.version) else {
-            let reason = format!("this server speaks versions 1 to {}, not {}", wire::VERSION, hello.version);
-            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Incompatible) }));
-        };
         if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
         let minted = Minted { registration: Registration(crate::random::u128().max(1)), stamp: Stamp(crate::random::u64().max(1)) };
         match self.dedup.hello(hello, Principal::ANYONE, minted, now) {
             Ok(welcome) => {
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.registration = Some(welcome.registration);
-                }
+                self.outbox.welcomed(from, welcome.registration);
                 // Only who says hello promised to be heard: a plain ZeroMQ peer may be silent for as long as it likes.
                 self.port.set_idle_timeout(from, Some(3 * self.settings.heartbeat));
                 let welcome = wire::Welcome {
-                    version,
                     heartbeat: self.settings.heartbeat,
                     body_limit: self.settings.wire.body,
                     contracts: self.routes.differing(&hello.contracts),
@@ -459,48 +436,16 @@ impl Engine {
         }
     }
 
-    /// Puts an entry into the connection's next message.
     fn say(&mut self, to: ConnectionId, entry: Entry) {
-        let Some(peer) = self.peers.get_mut(&to) else { return };
-        if peer.encoder.is_empty() {
-            self.unsent.push(to);
-        }
-        if let Err(not_taken) = peer.encoder.push(entry) {
-            // Sent as soon as it is full, so it has room: the entry itself exceeds a limit that was checked when it was made.
-            tracing::error!(%to, error = %not_taken, "an entry was not sent");
-        }
-        if peer.encoder.is_full() {
-            self.send(to);
-        }
-    }
-
-    fn flush(&mut self) {
-        for to in std::mem::take(&mut self.unsent) {
-            self.send(to);
-        }
-    }
-
-    fn send(&mut self, to: ConnectionId) {
-        let Some(peer) = self.peers.get_mut(&to) else { return };
-        if peer.encoder.is_empty() {
-            return;
-        }
-        let mut frames = peer.encoder.finish();
-        if peer.envelope {
-            frames.insert(0, Bytes::new());
-        }
-        // Gone: its Closed event is under way. Full: it does not read, and the port closes it; the records keep its replies.
-        if let Err(error) = self.port.send(to, frames) {
-            self.counters.unread += 1;
-            tracing::warn!(%to, ?error, "a message was not sent");
-        }
+        self.outbox.say(to, entry, &mut self.port);
     }
 
     fn keep_house(&mut self) {
         self.dedup.sweep(self.clock.now());
         self.drop_overdue_handlers();
         let dedup = self.dedup.counters();
-        self.counters.connections = self.peers.len();
+        self.counters.connections = self.outbox.len();
+        self.counters.unsent = self.outbox.refused();
         self.counters.sessions = dedup.sessions;
         self.counters.records = dedup.records;
         self.counters.record_bytes = dedup.bytes;
@@ -544,7 +489,7 @@ impl Engine {
     fn begin_drain(&mut self) {
         tracing::info!(running = self.running.len(), queued = self.queue.len(), "shutting down");
         self.drain_until = Some(Instant::now() + self.settings.drain);
-        let told: Vec<_> = self.peers.keys().copied().collect();
+        let told: Vec<_> = self.outbox.connections().collect();
         for to in told {
             self.say(to, Entry::Goodbye(goodbye()));
         }
@@ -563,7 +508,7 @@ impl Engine {
             tracing::warn!(running = self.running.len(), "shut down with handlers still running; their callers will see Unknown");
         }
         self.keep_house();
-        self.flush();
+        self.outbox.flush(&mut self.port);
         self.port.drain(self.settings.drain).await;
     }
 }

@@ -5,11 +5,13 @@
 mod answer;
 mod builder;
 mod engine;
+mod outbox;
 mod routes;
 mod work;
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -162,11 +164,12 @@ impl Counters {
 }
 
 /// A server without a socket, for `Channel::local`: runs on the IO thread of the channel's driver, handlers in the current runtime.
-pub(crate) fn local(service: impl Service) -> io::LocalDial {
+pub(crate) fn local(service: impl Service) -> io::LocalLink {
     let runtime = Handle::current();
     let (port, dial) = io::local();
     let routes = Routes::default().with(service).expect("one service has no rival");
-    let settings = Settings::default();
+    let mut settings = Settings::default();
+    settings.dedup.clock_error = Duration::ZERO; // both ends have the same clock
     let (publish, _) = watch::channel(ServerCounters::default());
     let engine = move || async move {
         // Ends when the channel does: the port closes.

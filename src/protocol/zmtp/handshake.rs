@@ -236,3 +236,164 @@ fn short_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(*length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn greeting(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut greeting = Handshake::new(SocketType::Dealer, b"").take_outgoing();
+        change(&mut greeting);
+        greeting
+    }
+
+    fn command(body: &[u8]) -> Vec<u8> {
+        [&[SHORT_COMMAND, body.len() as u8], body].concat()
+    }
+
+    /// What a router makes of this, all at once.
+    fn judge(input: &[u8]) -> Result<(Option<SocketType>, usize), Refused> {
+        let mut handshake = Handshake::new(SocketType::Router, b"");
+        handshake.feed(input).map(|taken| (handshake.peer(), taken))
+    }
+
+    fn judge_ready(body: &[u8]) -> Result<Option<SocketType>, Refused> {
+        judge(&[greeting(|_| ()), command(body)].concat()).map(|(peer, _)| peer)
+    }
+
+    #[test]
+    fn two_of_ours_agree_whatever_the_identity() {
+        for length in [0, 1, 8, 200, 255] {
+            let mut dealer = Handshake::new(SocketType::Dealer, &vec![7; length]);
+            let mut router = Handshake::new(SocketType::Router, b"");
+            for _ in 0..2 {
+                let (there, back) = (dealer.take_outgoing(), router.take_outgoing());
+                assert_eq!(router.feed(&there), Ok(there.len()));
+                assert_eq!(dealer.feed(&back), Ok(back.len()));
+            }
+            assert_eq!((dealer.peer(), router.peer()), (Some(SocketType::Router), Some(SocketType::Dealer)));
+        }
+    }
+
+    #[test]
+    fn takes_nothing_beyond_the_ready() {
+        let shaken = [greeting(|_| ()), ready(SocketType::Req, b"me")].concat();
+        let said = [&shaken[..], &[0, 5], b"hello"].concat();
+        assert_eq!(judge(&said), Ok((Some(SocketType::Req), shaken.len())));
+    }
+
+    #[test]
+    fn says_ready_only_after_a_good_greeting() {
+        let mut handshake = Handshake::new(SocketType::Router, b"");
+        assert_eq!(handshake.take_outgoing().len(), GREETING);
+        let greeting = greeting(|_| ());
+        handshake.feed(&greeting[..63]).unwrap();
+        assert!(handshake.take_outgoing().is_empty());
+        handshake.feed(&greeting[63..]).unwrap();
+        assert_eq!(handshake.take_outgoing(), ready(SocketType::Router, b""));
+    }
+
+    #[test]
+    fn takes_a_later_minor_or_major_version_and_any_signature_length() {
+        let newer = greeting(|greeting| {
+            greeting[1..9].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1]); // as libzmq does
+            greeting[10..12].copy_from_slice(&[4, 1]);
+        });
+        assert_eq!(judge(&newer), Ok((None, GREETING)));
+    }
+
+    #[test]
+    fn refuses_greetings_that_are_none_as_soon_as_they_show() {
+        assert_eq!(judge(b"G"), Err(Refused::NoGreeting));
+        assert_eq!(judge(&[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7e]), Err(Refused::NoGreeting));
+        assert_eq!(judge(&[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 1]), Err(Refused::Version(1)));
+        let plain = greeting(|greeting| greeting[12..17].copy_from_slice(b"PLAIN"));
+        assert_eq!(judge(&plain[..13]), Err(Refused::Mechanism));
+        assert_eq!(judge(&greeting(|greeting| greeting[16] = b'X')), Err(Refused::Mechanism));
+        assert_eq!(judge(&greeting(|greeting| greeting[31] = 1)), Err(Refused::Mechanism));
+    }
+
+    #[test]
+    fn refuses_what_is_no_ready() {
+        let after = |bytes: &[u8]| judge(&[&greeting(|_| ())[..], bytes].concat());
+        assert_eq!(after(&[0]), Err(Refused::NoReady)); // a message
+        assert_eq!(after(&[5]), Err(Refused::NoReady)); // a command that goes on
+        assert_eq!(after(&[SHORT_COMMAND, 0]), Err(Refused::NoReady));
+        assert_eq!(after(&[LONG_COMMAND, 0, 0, 1, 0, 0, 0, 0, 0]), Err(Refused::TooLong));
+        assert_eq!(after(&[LONG_COMMAND, 0, 0, 0, 0, 0, 0, 4, 1]), Err(Refused::TooLong));
+        assert_eq!(after(&[LONG_COMMAND, 0, 0, 0, 0, 0, 0, 4, 0]).map(|(peer, _)| peer), Ok(None));
+        for body in [
+            &b"\x05REDDY"[..],
+            b"\x06READY",
+            b"\x05READY\x00\x00\x00\x00\x00",
+            b"\x05READY\x01a\x00\x00\x00",
+            b"\x05READY\x01a\x00\x00\x00\x02b",
+        ] {
+            assert_eq!(judge_ready(body), Err(Refused::NoReady), "{body:?}");
+        }
+        assert_eq!(judge_ready(b"\x05ERROR\x06denied"), Err(Refused::ByPeer));
+    }
+
+    #[test]
+    fn wants_one_socket_type_that_goes_with_ours() {
+        assert_eq!(
+            judge_ready(b"\x05READY\x0bsOCKET-tYPE\x00\x00\x00\x06DEALER"),
+            Ok(Some(SocketType::Dealer))
+        );
+        assert_eq!(judge_ready(b"\x05READY"), Err(Refused::SocketType(None)));
+        assert_eq!(
+            judge_ready(b"\x05READY\x0bSocket-Type\x00\x00\x00\x06dealer"),
+            Err(Refused::SocketType(None))
+        );
+        assert_eq!(
+            judge_ready(b"\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"),
+            Err(Refused::SocketType(Some(SocketType::Sub)))
+        );
+        let twice = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x0bSocket-TYPE\x00\x00\x00\x03REQ";
+        assert_eq!(judge_ready(twice), Err(Refused::NoReady));
+    }
+
+    #[test]
+    fn a_refusal_stands() {
+        let mut handshake = Handshake::new(SocketType::Router, b"");
+        assert_eq!(handshake.feed(b"x"), Err(Refused::NoGreeting));
+        assert_eq!(handshake.feed(&greeting(|_| ())), Err(Refused::NoGreeting));
+        assert_eq!(handshake.peer(), None);
+    }
+
+    /// A handshake, with a byte or two of it changed.
+    fn nearly_good() -> impl Strategy<Value = Vec<u8>> {
+        let good = [greeting(|_| ()), ready(SocketType::Dealer, &[1; 40]), b"\0\x05hello".to_vec()].concat();
+        prop::collection::vec((0..good.len(), any::<u8>()), 0..3).prop_map(move |changes| {
+            let mut bytes = good.clone();
+            changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_one_verdict(
+            bytes in prop_oneof![nearly_good(), prop::collection::vec(any::<u8>(), 0..200)],
+            pieces in prop::collection::vec(1..20_usize, 0..200),
+        ) {
+            let whole = judge(&bytes);
+            let mut handshake = Handshake::new(SocketType::Router, b"");
+            let (mut rest, mut total, mut refused) = (&bytes[..], 0, None);
+            for piece in pieces.into_iter().chain([bytes.len()]) {
+                let (piece, after) = rest.split_at(piece.min(rest.len()));
+                match handshake.feed(piece) {
+                    Ok(taken) => total += taken,
+                    Err(why) => refused = Some(why),
+                }
+                rest = after;
+                prop_assert!(handshake.received.len() <= READY_LIMIT);
+            }
+            match whole {
+                Ok(verdict) => prop_assert_eq!((refused, (handshake.peer(), total)), (None, verdict)),
+                Err(why) => prop_assert_eq!(refused, Some(why)),
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What is said to each connection: gathered to one message a batch, handed to the port, never waited for.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::io::{Port, SendError};
+use crate::protocol::wire::{Encoder, Entry, Limits};
+use crate::protocol::{ConnectionId, Registration};
+
+/// The connections that are open, with what is to be sent on each.
+pub(super) struct Outbox {
+    limits: Limits,
+    peers: HashMap<ConnectionId, Peer>,
+    /// Connections with something to send, once each.
+    unsent: Vec<ConnectionId>,
+    /// Messages that a connection did not take.
+    refused: u64,
+}
+
+struct Peer {
+    encoder: Encoder,
+    /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
+    envelope: bool,
+    registration: Option<Registration>,
+}
+
+impl Outbox {
+    pub fn new(limits: Limits) -> Self {
+        Outbox { limits, peers: HashMap::new(), unsent: Vec::new(), refused: 0 }
+    }
+
+    pub fn open(&mut self, connection: ConnectionId) {
+        let encoder = Encoder::new(self.limits);
+        self.peers.insert(connection, Peer { encoder, envelope: false, registration: None });
+    }
+
+    pub fn close(&mut self, connection: ConnectionId) {
+        self.peers.remove(&connection);
+    }
+
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.peers.keys().copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Messages that were not sent, because their connection had gone or did not read.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The peer is a REQ socket.
+    pub fn use_envelope(&mut self, connection: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.envelope = true;
+        }
+    }
+
+    pub fn welcomed(&mut self, connection: ConnectionId, registration: Registration) {
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.registration = Some(registration);
+        }
+    }
+
+    pub fn registration(&self, connection: ConnectionId) -> Option<Registration> {
+        self.peers.get(&connection)?.registration
+    }
+
+    /// Puts an entry into the connection's next message; sends it if that is full.
+    pub fn say(&mut self, to: ConnectionId, entry: Entry, port: &mut Port) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        if peer.encoder.is_empty() {
+            self.unsent.push(to);
+        }
+        if let Err(not_taken) = peer.encoder.push(entry) {
+            // Sent as soon as it is full, so it has room: the entry itself exceeds a limit that was checked when it was made.
+            tracing::error!(%to, error = %not_taken, "an entry was not sent");
+        }
+        if peer.encoder.is_full() {
+            self.send(to, port);
+        }
+    }
+
+    /// Sends what there is to send.
+    pub fn flush(&mut self, port: &mut Port) {
+        let mut unsent = std::mem::take(&mut self.unsent);
+        for to in unsent.drain(..) {
+            self.send(to, port);
+        }
+        self.unsent = unsent; // for its memory
+    }
+
+    fn send(&mut self, to: ConnectionId, port: &mut Port) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        if peer.encoder.is_empty() {
+            return;
+        }
+        let mut frames = peer.encoder.finish();
+        if peer.envelope {
+            frames.insert(0, Bytes::new());
+        }
+        match port.send(to, frames) {
+            Ok(()) => {}
+            // Its `Closed` is under way.
+            Err(SendError::Gone) => self.refused += 1,
+            // It does not read, and the port closes it. The records keep its replies for when it comes back.
+            Err(SendError::Full) => {
+                self.refused += 1;
+                tracing::warn!(%to, "closed: the peer does not read its replies");
+            }
+        }
+    }
+}

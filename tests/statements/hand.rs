@@ -1,0 +1,179 @@
+//! A client that is held by hand: it sends what it is told to.
+
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use selfsame::codegen::Method;
+use selfsame::io::{Dealer, DealerEvent, DealerOptions, Endpoint, IoThread};
+use selfsame::protocol::wire::{self, Ack, Answer, Call, Cancel, Encoder, Entry, Hello, Limits, Reply, Welcome};
+use selfsame::protocol::{CallId, Refusal, Registration, RetryClass, Session, WallTime};
+use tokio::sync::mpsc;
+
+use super::api::account::account::{ChangePassword, change_password_params};
+
+pub struct Hand {
+    pub welcome: Welcome,
+    outgoing: mpsc::UnboundedSender<Vec<Bytes>>,
+    incoming: mpsc::UnboundedReceiver<Entry>,
+    pings: u64,
+    _stop: std_mpsc::Sender<()>,
+}
+
+/// How long a test waits for what must come: far longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Hand {
+    pub async fn connect(endpoint: &str) -> Hand {
+        Hand::open(endpoint, None).await
+    }
+
+    pub async fn resume(endpoint: &str, registration: Registration) -> Hand {
+        Hand::open(endpoint, Some(registration)).await
+    }
+
+    async fn open(endpoint: &str, resume: Option<Registration>) -> Hand {
+        let endpoint: Endpoint = endpoint.parse().unwrap();
+        let (outgoing, mut to_send) = mpsc::unbounded_channel::<Vec<Bytes>>();
+        let (heard, incoming) = mpsc::unbounded_channel();
+        let (stop, _stopped) = std_mpsc::channel();
+        drop(IoThread::shared().unwrap().run(move || async move {
+            let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+            loop {
+                tokio::select! {
+                    frames = to_send.recv() => match frames {
+                        Some(frames) => dealer.send(frames).unwrap(),
+                        None => return dealer.close().await,
+                    },
+                    event = dealer.next() => match event {
+                        DealerEvent::Message(frames) => {
+                            for entry in wire::decode(&frames, &Limits::default()).unwrap().entries {
+                                let _ = heard.send(entry.unwrap());
+                            }
+                        }
+                        DealerEvent::Writable => {}
+                        DealerEvent::Closed(_) => return,
+                    },
+                }
+            }
+        }));
+        let mut hand = Hand { welcome: Welcome::default(), outgoing, incoming, pings: 0, _stop: stop };
+        hand.say(Hello { id: 7, version: wire::VERSION, session: Session(1), resume, acked_below: 0, contracts: vec![] });
+        match hand.next().await {
+            Entry::Welcome(welcome) => hand.welcome = welcome,
+            other => panic!("no welcome but {other:?}"),
+        }
+        hand
+    }
+
+    /// A `changePassword`, not sent yet.
+    pub fn call(&self, number: u64, user: &str) -> Call {
+        Call {
+            registration: self.welcome.registration,
+            incarnation: self.welcome.incarnation,
+            first_stamp: self.welcome.stamp,
+            id: CallId::Sequenced(number),
+            interface: ChangePassword::INFO.interface,
+            method: ChangePassword::INFO.ordinal,
+            retry: RetryClass::Once,
+            attempt: 1,
+            time_left: PATIENCE,
+            acked_below: 0,
+            trace: None,
+            issued: WallTime(0),
+            metadata: vec![],
+            body: body(user),
+        }
+    }
+
+    /// A call of an earlier connection, as this connection sends it.
+    pub fn stamped_as(&self, call: &Call, attempt: u32) -> Call {
+        Call { incarnation: self.welcome.incarnation, attempt, ..call.clone() }
+    }
+
+    pub fn say(&self, entry: impl Into<Said>) {
+        let mut encoder = Encoder::new(Limits::default());
+        encoder.push(entry.into().0).unwrap();
+        self.outgoing.send(encoder.finish()).unwrap();
+    }
+
+    pub fn send(&self, call: &Call) {
+        self.say(call.clone());
+    }
+
+    pub async fn next(&mut self) -> Entry {
+        tokio::time::timeout(PATIENCE, self.incoming.recv()).await.expect("an answer in time").expect("a connection")
+    }
+
+    pub async fn reply(&mut self) -> Reply {
+        loop {
+            match self.next().await {
+                Entry::Reply(reply) => return reply,
+                Entry::Pong(_) | Entry::Ping(_) => {}
+                other => panic!("no reply but {other:?}"),
+            }
+        }
+    }
+
+    pub async fn ask(&mut self, call: &Call) -> Reply {
+        self.send(call);
+        let reply = self.reply().await;
+        assert_eq!((reply.id, reply.attempt, reply.registration), (call.id, call.attempt, call.registration));
+        reply
+    }
+
+    /// Returns when the server has taken all that was said before: it answers in order.
+    pub async fn settle(&mut self) {
+        self.pings += 1;
+        self.say(Said(Entry::Ping(self.pings)));
+        while self.next().await != Entry::Pong(self.pings) {}
+    }
+}
+
+pub struct Said(Entry);
+
+impl From<Hello> for Said {
+    fn from(hello: Hello) -> Said {
+        Said(Entry::Hello(hello))
+    }
+}
+
+impl From<Call> for Said {
+    fn from(call: Call) -> Said {
+        Said(Entry::Call(call))
+    }
+}
+
+impl From<Ack> for Said {
+    fn from(ack: Ack) -> Said {
+        Said(Entry::Ack(ack))
+    }
+}
+
+impl From<Cancel> for Said {
+    fn from(cancel: Cancel) -> Said {
+        Said(Entry::Cancel(cancel))
+    }
+}
+
+fn body(user: &str) -> Bytes {
+    let mut message = selfsame::codegen::capnp::message::Builder::new_default();
+    let mut params = message.init_root::<change_password_params::Builder<'_>>();
+    params.set_user(user);
+    params.set_password("secret");
+    Bytes::from(selfsame::codegen::capnp::serialize::write_message_to_words(&message))
+}
+
+pub fn answer_of(reply: &Reply) -> &[u8] {
+    match &reply.answer {
+        Answer::Ok(body) => body,
+        other => panic!("no result but {other:?}"),
+    }
+}
+
+pub fn refusal_of(reply: &Reply) -> Option<Refusal> {
+    match &reply.answer {
+        Answer::Refused(refused) => Some(refused.refusal),
+        _ => None,
+    }
+}
