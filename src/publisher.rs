@@ -60,7 +60,7 @@ impl Publisher {
     ///
     /// # Errors
     /// If the endpoint is none, or cannot be bound.
-    pub async fn bind(endpoint: &str) -> Result<Publisher, SetupError> {
+    pub async fn bind(endpoint: impl AsRef<str>) -> Result<Publisher, SetupError> {
         Publisher::builder().bind(endpoint).await
     }
 
@@ -237,10 +237,13 @@ impl PublisherBuilder {
     ///
     /// # Errors
     /// If the endpoint is none, or cannot be bound.
-    pub async fn bind(self, endpoint: &str) -> Result<Publisher, SetupError> {
+    pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Publisher, SetupError> {
+        self.open(endpoint.as_ref()).await
+    }
+
+    async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
         let PublisherBuilder { limits, backlog, drain, mut router } = self;
-        let cannot =
-            |why: &dyn std::fmt::Display| SetupError::new(format!("cannot publish at {endpoint}"), why);
+        let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
         // A subscriber says nothing longer than a subscription, so nobody can make us hold more.
         router.frame_limit = 4 * 1024;

@@ -76,7 +76,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// If the endpoint is none, or the system has no thread left.
-    pub async fn connect(endpoint: &str) -> Result<Subscriber, SetupError> {
+    pub async fn connect(endpoint: impl AsRef<str>) -> Result<Subscriber, SetupError> {
         Subscriber::builder().connect(endpoint).await
     }
 
@@ -89,8 +89,9 @@ impl Subscriber {
     ///
     /// # Errors
     /// If the endpoint is none.
-    pub fn also(self, endpoint: &str) -> Result<Subscriber, SetupError> {
-        let cannot = |why: &dyn fmt::Display| SetupError::new(format!("cannot subscribe at {endpoint}"), why);
+    pub fn also(self, endpoint: impl AsRef<str>) -> Result<Subscriber, SetupError> {
+        let endpoint = endpoint.as_ref();
+        let cannot = |why: &dyn fmt::Display| SetupError::new(format!("subscribe at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
         let thread = IoThread::shared().map_err(|error| cannot(&error))?;
         let driver = Driver {
@@ -154,7 +155,7 @@ impl SubscriberBuilder {
     ///
     /// # Errors
     /// If the endpoint is none, or the system has no thread left.
-    pub async fn connect(self, endpoint: &str) -> Result<Subscriber, SetupError> {
+    pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Subscriber, SetupError> {
         let inner = Inner { board: Arc::new(Board::new()), keys: self.keys, changed: watch::channel(0).0 };
         Subscriber(Arc::new(inner)).also(endpoint)
     }

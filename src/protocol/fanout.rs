@@ -164,7 +164,9 @@ impl Fanout {
                     subscriber.synced = true;
                     self.make_ready(slot);
                 }
+                // Beacons come without it; a SUB socket has to subscribe, or drops them itself.
                 Some(_) => {}
+                None if prefix == BEACON => {}
                 None => self.counters.reserved += 1,
             }
         } else if !subscribe {

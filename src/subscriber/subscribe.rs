@@ -67,7 +67,7 @@ impl<T: Topic> Subscribe<T> {
                 let (up, places) = board.places();
                 let why =
                     format!("not confirmed within {deadline:?}; of {places} publishers {up} can be reached");
-                Err(SetupError::new(format!("cannot subscribe to {}", T::NAME), why))
+                Err(SetupError::new(format!("subscribe to {}", T::NAME), why))
             }
         }
     }
