@@ -81,7 +81,7 @@ impl Session {
         if self.was_up && !self.was_lost {
             self.was_lost = true;
             tracing::warn!(publisher = %self.name, "lost the publisher");
-            self.tell_all(|name| Item::Disconnected(name));
+            self.tell_all(Item::Disconnected);
         }
     }
 
@@ -190,7 +190,7 @@ impl Session {
         if std::mem::take(&mut self.was_lost) {
             tracing::info!(publisher = %self.name, "reached the publisher again");
             self.board.count(|counters| counters.reconnects += 1);
-            self.tell_all(|name| Item::Reconnected(name));
+            self.tell_all(Item::Reconnected);
         }
         self.was_up = true;
         let routes = self.routes.values().flatten();

@@ -14,7 +14,7 @@ async fn account(subscription: &mut Subscription<Price>, keys: &[&str], count: u
     let mut lost = 0;
     while keys.iter().any(|key| seen.get(*key) != Some(&count)) {
         let text = next(subscription).await;
-        match text.split_once(' ').unwrap() {
+        match text.split_once(' ').unwrap_or_else(|| panic!("{text}")) {
             ("missed", rest) => {
                 let (missed, key) = rest.split_once(" of ").unwrap();
                 let missed: u64 = missed.parse().unwrap();
@@ -40,7 +40,7 @@ fn resident() -> u64 {
 
 #[tokio::test]
 async fn slow_subscribers_lose_events_and_know_it_and_nobody_else_does() {
-    const COUNT: u64 = 3_000;
+    const COUNT: u64 = 1_500;
     let builder = Publisher::builder().beacon(Duration::from_secs(20));
     let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
     let relay = Relay::to(&publisher).await;
@@ -69,7 +69,7 @@ async fn slow_subscribers_lose_events_and_know_it_and_nobody_else_does() {
     assert_eq!(counters.published, 2 * COUNT);
     assert!(counters.dropped_oldest > COUNT, "both others are stuck: {counters:?}");
     let grown = resident().saturating_sub(before);
-    assert!(grown < 40 << 20, "60 MB were published, and memory grew by {grown}");
+    assert!(grown < 20 << 20, "30 MB were published, and memory grew by {grown}");
     relay.set(Flow::Open);
     let lost = account(&mut slow, &["ann", "bob"], COUNT).await;
     assert!(lost > COUNT / 2, "{lost}");
@@ -108,8 +108,7 @@ async fn a_publisher_that_blocks_loses_nothing() {
 
 #[tokio::test]
 async fn a_blocked_publisher_loses_its_patience_with_a_subscriber_not_its_events() {
-    let builder =
-        Publisher::builder().policy(Policy::Block).queue(50_000).patience(Duration::from_millis(50));
+    let builder = Publisher::builder().policy(Policy::Block).queue(50_000).patience(Duration::from_secs(1));
     let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
     let mut deaf = {
         let publisher = publisher.clone();
@@ -257,16 +256,16 @@ async fn a_loss_that_no_event_reveals_is_told_by_a_beacon() {
     relay.set(Flow::Stalled);
     // Ann's last event is followed by so many of Bob's that it is dropped.
     let filler = "x".repeat(10_000);
-    let mut number = 0;
+    let (mut number, mut all) = (0, 1);
     while publisher.counters().dropped_oldest < 20 {
         publish(&prices, &format!("bob {number} {filler}")).await;
         number += 1;
         if number % 10 == 0 {
             publish(&prices, "ann 1").await;
+            all += 1;
         }
     }
     relay.set(Flow::Open);
-    let all = until(&publisher, |counters| counters.queued == counters.published).await.published - number;
     let mut seen = 0;
     while seen < all {
         let text = next(&mut ann).await;
