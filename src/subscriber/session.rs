@@ -183,10 +183,9 @@ impl Session {
 
     /// The publisher has answered a sync, and with it all earlier ones.
     fn synced(&mut self, numbers: &Numbers) {
-        let later = self.syncs.split_off(&(numbers.sync + 1));
-        let answered = std::mem::replace(&mut self.syncs, later);
-        // An answer to a sync of ours that nobody waits for any more says no less. One that we never sent, we do not believe.
-        let Some(feeds) = answered.get(&numbers.sync) else { return };
+        // The answer to a sync that we never sent says nothing.
+        let Some(feeds) = self.syncs.remove(&numbers.sync) else { return };
+        self.syncs.retain(|sync, _| *sync > numbers.sync);
         if std::mem::take(&mut self.was_lost) {
             tracing::info!(publisher = %self.name, "reached the publisher again");
             self.board.count(|counters| counters.reconnects += 1);
@@ -198,7 +197,8 @@ impl Session {
             routes.filter(|feed| feeds.contains(&feed.id)).flat_map(|feed| feed.prefixes()).collect();
         let learned = self.tracker.synced(prefixes.iter(), numbers);
         self.tell(learned);
-        self.standing.extend(answered.into_values().flatten());
+        // What earlier syncs asked for, this one asked for too, if it is still wanted.
+        self.standing.extend(feeds);
         self.board.stand(self.place, self.standing.iter().copied());
     }
 
@@ -235,12 +235,13 @@ impl Session {
     }
 
     /// The subscriptions that stand here and want this topic frame.
-    fn readers(&self, topic: &Bytes) -> impl Iterator<Item = &Arc<Feed>> {
-        let mut parts = topic.splitn(2, |byte| *byte == b'/');
-        let name = parts.next().and_then(|name| std::str::from_utf8(name).ok());
-        let key = parts.next().unwrap_or_default().to_vec();
-        let feeds = name.and_then(|name| self.routes.get(name)).into_iter().flatten();
-        feeds.filter(move |feed| self.standing.contains(&feed.id) && feed.wants(&key))
+    fn readers<'a>(&'a self, topic: &'a [u8]) -> impl Iterator<Item = &'a Arc<Feed>> {
+        // Without a `/` it is no topic frame.
+        let slash = topic.iter().position(|byte| *byte == b'/');
+        let split = slash.and_then(|at| Some((std::str::from_utf8(&topic[..at]).ok()?, &topic[at + 1..])));
+        let routed = split.and_then(|(name, key)| Some((self.routes.get(name)?, key)));
+        let feeds = routed.into_iter().flat_map(|(feeds, key)| feeds.iter().map(move |feed| (feed, key)));
+        feeds.filter(|(feed, key)| self.standing.contains(&feed.id) && feed.wants(key)).map(|(feed, _)| feed)
     }
 
     fn tell_all(&self, item: impl Fn(Arc<str>) -> Item) {

@@ -1,6 +1,7 @@
 //! Making a subscription: which keys, how much may wait, how long to try.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -11,6 +12,8 @@ use bytes::Bytes;
 use super::{Subscriber, Subscription};
 use crate::codegen::Topic;
 use crate::error::SetupError;
+use crate::protocol::fanout::RESERVED;
+use crate::protocol::sequence::TOPIC_LIMIT;
 
 /// A subscription to be made: await it. See [`Subscriber::subscribe`].
 #[derive(Debug)]
@@ -36,6 +39,8 @@ impl<T: Topic> Subscribe<T> {
 
     /// Only events with this key, or with another one given likewise. The publisher filters, so nothing else crosses the network, but for
     /// keys of which this one is the beginning. Default: all keys.
+    ///
+    /// A publisher takes 1,024 keys from one subscriber, unless it is told otherwise; one that asks for more is disconnected.
     pub fn key(mut self, key: impl TopicKey) -> Self {
         self.keys.get_or_insert_default().insert(key.into_frame().into());
         self
@@ -56,18 +61,29 @@ impl<T: Topic> Subscribe<T> {
 
     async fn stands(self) -> Result<Subscription<T>, SetupError> {
         let Subscribe { subscriber, keys, queue, deadline, .. } = self;
+        let cannot = |why: &dyn fmt::Display| SetupError::new(format!("subscribe to {}", T::NAME), why);
+        if T::NAME.as_bytes().starts_with(RESERVED) {
+            return Err(cannot(&"topics that begin with `selfsame` belong to the library"));
+        }
+        let longest = keys.iter().flatten().map(Bytes::len).max().unwrap_or(0);
+        if T::NAME.len() + 1 + longest > TOPIC_LIMIT {
+            return Err(cannot(&format!("topic and key take more than {TOPIC_LIMIT} bytes")));
+        }
         let board = subscriber.0.board.clone();
         let feed = board.add_feed(T::NAME, keys, queue);
         // Made at once, so that it is taken back if this future is dropped.
         let subscription = Subscription::new(subscriber.clone(), feed.clone());
         subscriber.look();
         match tokio::time::timeout(deadline, board.stands(feed.id)).await {
-            Ok(()) => Ok(subscription),
+            Ok(()) => {
+                tracing::debug!(topic = T::NAME, "the subscription stands");
+                Ok(subscription)
+            }
             Err(_) => {
                 let (up, places) = board.places();
                 let why =
                     format!("not confirmed within {deadline:?}; of {places} publishers {up} can be reached");
-                Err(SetupError::new(format!("subscribe to {}", T::NAME), why))
+                Err(cannot(&why))
             }
         }
     }
@@ -79,7 +95,7 @@ impl<T: Topic + 'static> IntoFuture for Subscribe<T> {
 
     /// Subscribes, and resolves when the subscription stands: when every publisher that can be reached has confirmed it, and one at least.
     /// Whatever is published from then on arrives or is told as a gap. A publisher that cannot be reached is subscribed to as soon as it can
-    /// be. Needs a tokio runtime with time. Fails if the deadline passes first.
+    /// be. Fails if the deadline passes first, or if the topic or a key is none that could be published. Needs a tokio runtime with time.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.stands())
     }

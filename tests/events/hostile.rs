@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use selfsame::io::{IoThread, Router, RouterEvent, RouterOptions};
-use selfsame::protocol::fanout::sync_id;
+use selfsame::protocol::fanout::{sync_id, sync_topic};
 use selfsame::protocol::wire::{Encoder, Entry, Event, Limits, Numbers};
 use selfsame::{Publisher, Subscriber};
 use tokio::sync::oneshot;
@@ -107,6 +107,10 @@ async fn whatever_a_publisher_sends_the_stream_says_what_is_wrong_and_goes_on() 
         ),
         message(b"price/ann", [Entry::Ping(1), Entry::Numbers(Numbers::default())]),
         message(b"price", [event(1, text)]),
+        message(
+            &sync_topic(u64::MAX),
+            [Entry::Numbers(Numbers { publisher: 8, sync: u64::MAX, ..Numbers::default() })],
+        ),
     ];
     let (_impostor, endpoint) = impostor(messages).await;
     let subscriber = Subscriber::connect(&endpoint).await.unwrap();

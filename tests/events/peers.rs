@@ -21,9 +21,9 @@ pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// The next thing that a subscription says, as a text.
-pub async fn next<T: Topic>(subscription: &mut Subscription<T>) -> String
+pub async fn next<T>(subscription: &mut Subscription<T>) -> String
 where
-    for<'a> T: capnp::traits::Owned<Reader<'a> = capnp::any_pointer::Reader<'a>>,
+    T: for<'a> Topic<Reader<'a> = capnp::any_pointer::Reader<'a>>,
 {
     let event = patiently("the next event", subscription.next()).await.expect("the stream goes on");
     describe(event)
@@ -31,7 +31,7 @@ where
 
 pub fn describe<T>(event: Result<Event<T>, EventError>) -> String
 where
-    for<'a> T: capnp::traits::Owned<Reader<'a> = capnp::any_pointer::Reader<'a>>,
+    T: for<'a> Topic<Reader<'a> = capnp::any_pointer::Reader<'a>>,
 {
     match event {
         Ok(Event::Message(message)) => {
@@ -46,9 +46,9 @@ where
     }
 }
 
-pub async fn publish<T: Topic>(topic: &TopicPublisher<T>, text: &str)
+pub async fn publish<T>(topic: &TopicPublisher<T>, text: &str)
 where
-    for<'a> T: capnp::traits::Owned<Builder<'a> = capnp::any_pointer::Builder<'a>>,
+    T: for<'a> Topic<Builder<'a> = capnp::any_pointer::Builder<'a>>,
 {
     patiently("publishing", topic.publish(|mut event| event.set_as(text))).await.unwrap();
 }

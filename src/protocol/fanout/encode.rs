@@ -72,3 +72,46 @@ impl Envelope {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::wire::{Event, decode};
+
+    fn event(sequence: u64, length: usize) -> Arc<Numbered> {
+        let body = Bytes::from(vec![1; length]);
+        let event = Event { publisher: 1, epoch: 0, sequence, type_id: 7, trace: None, body };
+        Arc::new(Numbered { topic: Bytes::from("t/"), event })
+    }
+
+    fn sequences(messages: &[Message]) -> Vec<Vec<u64>> {
+        let sequence = |entry| match entry {
+            Ok(Entry::Event(event)) => event.sequence,
+            other => panic!("{other:?}"),
+        };
+        let of_message = |message: &Message| {
+            assert_eq!(message[0], "t/");
+            decode(&message[1..], &Limits::default()).unwrap().entries.into_iter().map(sequence).collect()
+        };
+        messages.iter().map(of_message).collect()
+    }
+
+    #[test]
+    fn the_same_parcel_is_encoded_once() {
+        let mut envelope = Envelope::new(Limits::default());
+        let events = vec![event(1, 8), event(2, 8)];
+        let first = envelope.seal(Parcel::Events(events.clone()))[0][1].as_ptr();
+        assert_eq!(envelope.seal(Parcel::Events(events.clone()))[0][1].as_ptr(), first);
+        assert_eq!(sequences(envelope.seal(Parcel::Events(events[1..].to_vec()))), [[2]]);
+        envelope.seal(Parcel::Numbers { topic: Bytes::from("n"), numbers: Default::default() });
+        assert_eq!(sequences(envelope.seal(Parcel::Events(events))), [[1, 2]]);
+    }
+
+    #[test]
+    fn what_does_not_fit_one_message_takes_two() {
+        let mut envelope = Envelope::new(Limits { entries: 2, body: 100, ..Limits::default() });
+        let events = vec![event(1, 8), event(2, 200), event(3, 8), event(4, 8)];
+        assert_eq!(sequences(envelope.seal(Parcel::Events(events))), [vec![1, 3], vec![4]]);
+        assert!(envelope.seal(Parcel::Events(vec![event(5, 200)])).is_empty());
+    }
+}

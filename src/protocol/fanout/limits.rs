@@ -17,7 +17,7 @@ pub enum Policy {
     /// afresh than follow with holes.
     Disconnect,
     /// Let the publisher wait, and with it all subscribers; but for one subscriber no longer than
-    /// [`patience`](Limits::patience), then it is disconnected. For when every event must arrive.
+    /// [`patience`](crate::PublisherBuilder::patience), then it is disconnected. For when every event must arrive.
     Block,
 }
 
