@@ -16,7 +16,7 @@ use crate::codegen::{InterfaceInfo, Method};
 use crate::error::{Error, Inner, Kind, Outcome};
 use crate::message::Message;
 use crate::metadata::Metadata;
-use crate::nonce::{self, Identity, Nonce, DEFAULT_VALIDITY};
+use crate::nonce::{self, DEFAULT_VALIDITY, Identity, Nonce};
 use crate::protocol::wire::{self, SavedCall, Trace};
 use crate::protocol::{Key, RetryClass};
 use crate::request::Context;
@@ -55,7 +55,11 @@ struct Prepared {
 }
 
 impl<M: Method> Call<M> {
-    pub(crate) fn new(channel: Channel, interface: &'static InterfaceInfo, body: capnp::Result<Bytes>) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        interface: &'static InterfaceInfo,
+        body: capnp::Result<Bytes>,
+    ) -> Self {
         let (body, mistake) = match body {
             Ok(body) => (body, None),
             Err(error) => (Bytes::new(), Some(format!("the parameters could not be filled in: {error}"))),
@@ -94,7 +98,8 @@ impl<M: Method> Call<M> {
         self.with(|call| match nonce.0 {
             Identity::Keyed(key) => call.key = Some(key),
             Identity::Sequenced { .. } => {
-                call.mistake = Some(format!("{nonce} is sequenced and belongs to its session; name a keyed nonce"));
+                call.mistake =
+                    Some(format!("{nonce} is sequenced and belongs to its session; name a keyed nonce"));
             }
         })
     }
@@ -169,9 +174,14 @@ impl<M: Method> Call<M> {
     ///
     /// # Errors
     /// Misuse, if the bytes are no saved call, or one of another method.
-    pub fn from_bytes(channel: &Channel, saved: &[u8], interface: &'static InterfaceInfo) -> Result<Self, Error> {
+    pub fn from_bytes(
+        channel: &Channel,
+        saved: &[u8],
+        interface: &'static InterfaceInfo,
+    ) -> Result<Self, Error> {
         let misuse = |why: String| Error::misuse(M::INFO.name, why);
-        let saved = wire::decode_saved(saved).map_err(|error| misuse(format!("not a saved call: {error}")))?;
+        let saved =
+            wire::decode_saved(saved).map_err(|error| misuse(format!("not a saved call: {error}")))?;
         if (saved.interface, saved.method) != (M::INFO.interface, M::INFO.ordinal) {
             return Err(misuse(format!(
                 "the saved call is of method {} of interface {:#x}, not of this one",
@@ -219,7 +229,9 @@ impl<M: Method> Future for Call<M> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         if let State::Ready(_) = &self.state {
-            let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Done) else { unreachable!() };
+            let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Done) else {
+                unreachable!()
+            };
             match prepared.start(&M::INFO) {
                 Ok(ticket) => self.state = State::Started(ticket),
                 Err(error) => return Poll::Ready(Err(error)),

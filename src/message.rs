@@ -77,7 +77,8 @@ impl<T: Owned> Message<T> {
 impl<T> Clone for Message<T> {
     fn clone(&self) -> Self {
         let options = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
-        let segments = BufferSegments::new(self.body.clone(), options).expect("checked when the message was made");
+        let segments =
+            BufferSegments::new(self.body.clone(), options).expect("checked when the message was made");
         Self::trusted(segments, self.body.clone()).expect("checked when the message was made")
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use crate::protocol::{CallId, Key, Session, WallTime};
+use crate::protocol::{Key, Session, WallTime};
 
 /// The identity of one call. Printable and parsable: `s-<session>-<number>` or `k-<key>-<issued>-<expiry>`.
 ///
@@ -39,13 +39,6 @@ impl Nonce {
         let key = hash(&[b"selfsame user key", key.as_ref()]);
         Nonce(Identity::Keyed(Key { key, issued, expiry: later(issued, validity) }))
     }
-
-    pub(crate) fn call_id(&self) -> CallId {
-        match self.0 {
-            Identity::Sequenced { number, .. } => CallId::Sequenced(number),
-            Identity::Keyed(key) => CallId::Keyed(key),
-        }
-    }
 }
 
 pub(crate) fn wall_time(time: SystemTime) -> WallTime {
@@ -76,7 +69,9 @@ impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Identity::Sequenced { session, number } => write!(f, "s-{session}-{number}"),
-            Identity::Keyed(Key { key, issued, expiry }) => write!(f, "k-{key:032x}-{}-{}", issued.0, expiry.0),
+            Identity::Keyed(Key { key, issued, expiry }) => {
+                write!(f, "k-{key:032x}-{}-{}", issued.0, expiry.0)
+            }
         }
     }
 }
@@ -104,7 +99,9 @@ fn parse(text: &str) -> Option<Nonce> {
     let hex = |s: &str| (s.len() == 32).then(|| u128::from_str_radix(s, 16).ok()).flatten();
     let mut parts = text.split('-');
     let identity = match parts.next()? {
-        "s" => Identity::Sequenced { session: Session(hex(parts.next()?)?), number: parts.next()?.parse().ok()? },
+        "s" => {
+            Identity::Sequenced { session: Session(hex(parts.next()?)?), number: parts.next()?.parse().ok()? }
+        }
         "k" => Identity::Keyed(Key {
             key: hex(parts.next()?)?,
             issued: WallTime(parts.next()?.parse().ok()?),
@@ -134,7 +131,14 @@ mod tests {
 
     #[test]
     fn what_is_no_nonce_does_not_parse() {
-        for text in ["", "s", "s-1-2", "k-00-1-2", "x-00000000000000000000000000000001-1", "s-00000000000000000000000000000001-1-1"] {
+        for text in [
+            "",
+            "s",
+            "s-1-2",
+            "k-00-1-2",
+            "x-00000000000000000000000000000001-1",
+            "s-00000000000000000000000000000001-1-1",
+        ] {
             assert!(text.parse::<Nonce>().is_err(), "{text}");
         }
     }

@@ -16,7 +16,7 @@ use crate::message::{self, Filled, Message};
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::wire::Trace;
-use crate::protocol::{Key, Principal, RetryClass, WallTime};
+use crate::protocol::{Key, Principal, WallTime};
 use crate::server::{Incoming, Outgoing};
 
 /// What a handler returns: a reply, or a fault that says what becomes of the call.
@@ -33,7 +33,9 @@ impl<M: Method> Request<M> {
         let Incoming { context, body, .. } = call;
         match Message::from_body(body) {
             Ok(params) => Ok(Request { params, context }),
-            Err(error) => Err(Outgoing::malformed(format!("the parameters are not a valid message: {error}"))),
+            Err(error) => {
+                Err(Outgoing::malformed(format!("the parameters are not a valid message: {error}")))
+            }
         }
     }
 
@@ -227,9 +229,4 @@ impl fmt::Debug for Context {
             .field("deadline", &self.0.deadline)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether calls of this class carry a nonce that must not be used twice.
-pub(crate) fn has_effect(retry: RetryClass) -> bool {
-    matches!(retry, RetryClass::Once | RetryClass::Never)
 }

@@ -18,7 +18,6 @@ use crate::protocol::call::Config;
 #[derive(Clone, Debug)]
 pub struct ChannelBuilder {
     deadline: Duration,
-    waiting: usize,
     replicas: Vec<String>,
     config: Config,
 }
@@ -28,8 +27,6 @@ impl Default for ChannelBuilder {
         ChannelBuilder {
             // Longer than a person waits, shorter than a proxy's patience; what gRPC's and Finagle's users end up setting.
             deadline: Duration::from_secs(5),
-            // At 1 KiB a call this is 16 MiB: enough for any burst that five seconds can serve, not enough to swell a process.
-            waiting: 16 * 1024,
             replicas: Vec::new(),
             config: Config::default(),
         }
@@ -69,7 +66,7 @@ impl ChannelBuilder {
     /// Calls that may be open at once, in flight or waiting; one more is refused as `Overloaded`. Default: 16,384.
     #[must_use]
     pub fn open(mut self, calls: usize) -> Self {
-        self.waiting = calls.max(1);
+        self.config.calls = calls.max(1);
         self
     }
 
@@ -88,7 +85,8 @@ impl ChannelBuilder {
     pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Channel, SetupError> {
         let mut endpoints = Vec::with_capacity(1 + self.replicas.len());
         for text in std::iter::once(endpoint.as_ref()).chain(self.replicas.iter().map(String::as_str)) {
-            let endpoint: Endpoint = text.parse().map_err(|error| SetupError::new(format!("connect to {text}"), error))?;
+            let endpoint: Endpoint =
+                text.parse().map_err(|error| SetupError::new(format!("connect to {text}"), error))?;
             endpoints.push(endpoint);
         }
         self.start(Route::Dial { endpoints, next: 0 })
@@ -108,13 +106,13 @@ impl ChannelBuilder {
         let (commands, orders) = mpsc::unbounded_channel();
         let session = Session(crate::random::u128());
         let counters = Arc::<Tally>::default();
-        let driver = Driver::new(self.config, session, route, orders, counters.clone());
+        let (config, tally) = (self.config, counters.clone());
         // Runs until the last clone of the channel is gone; nobody waits for its end.
-        drop(IoThread::shared()?.run(move || driver.run()));
+        drop(IoThread::shared()?.run(move || Driver::new(config, session, route, orders, tally).run()));
         Ok(Channel(Arc::new(Shared {
             commands,
             open: AtomicUsize::new(0),
-            open_limit: self.waiting,
+            open_limit: self.config.calls,
             next_ticket: AtomicU64::new(0),
             default_deadline: self.deadline,
             counters,

@@ -13,10 +13,12 @@ use crate::codegen::InterfaceInfo;
 use crate::error::{Kind, Outcome};
 use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalLink};
 use crate::nonce::{self, Identity, Nonce};
-use crate::protocol::call::{self, Action, Client, Conclusion, Config, Ended, Failure, Handle, Intent, Notice, Now, Why};
+use crate::protocol::call::{
+    self, Action, Client, Conclusion, Config, Ended, Failure, Handle, Intent, Notice, Why,
+};
 use crate::protocol::retry::{Backoff, Pace};
 use crate::protocol::wire::{self, Encoder};
-use crate::protocol::{CallId, Session};
+use crate::protocol::{CallId, Moment, Session};
 
 /// What happened on a channel so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,8 +148,8 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> Now {
-        Now { moment: self.origin.elapsed(), wall: nonce::wall_time(SystemTime::now()) }
+    fn now(&self) -> Moment {
+        self.origin.elapsed()
     }
 
     fn take_what_is_at_hand(&mut self) {
@@ -184,7 +186,7 @@ impl Driver {
 
     fn contract(&mut self, interface: &'static InterfaceInfo) {
         if self.contracts.insert(interface.id) {
-            self.machine.contract(interface.id, interface.fingerprint, interface.shape);
+            self.machine.contract(interface.id, interface.fingerprint, interface.shape, self.now());
         }
     }
 
@@ -198,6 +200,7 @@ impl Driver {
             body: order.body,
             deadline: order.deadline.saturating_duration_since(self.origin),
             key: order.key,
+            issued: nonce::wall_time(SystemTime::now()),
             trace: Some(order.trace),
             metadata: order.metadata.0,
         };
@@ -251,7 +254,7 @@ impl Driver {
 
     fn lost(&mut self, why: &str) {
         tracing::info!(session = %self.session, why, "connection lost");
-        self.machine.disconnected(self.now());
+        self.machine.disconnected();
         // What was not flushed was never sent; the machine has it as sent, which is safe.
         self.encoder.finish();
         self.wait_and_dial();

@@ -133,7 +133,8 @@ impl Channel {
         let shared = &self.0;
         let method = order.method;
         if std::process::id() != shared.process {
-            let why = "this channel was made before a fork and belongs to the parent; connect anew in the child";
+            let why =
+                "this channel was made before a fork and belongs to the parent; connect anew in the child";
             return Err(Error::misuse(method.name, why));
         }
         if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.open_limit {
@@ -145,7 +146,10 @@ impl Channel {
                 nonce: order.key.map(|key| Nonce(Identity::Keyed(key))),
                 attempts: 0,
                 retry_after: None,
-                message: format!("{} calls are open on this channel already; await some first", shared.open_limit),
+                message: format!(
+                    "{} calls are open on this channel already; await some first",
+                    shared.open_limit
+                ),
                 fault: None,
             }));
         }
@@ -188,7 +192,11 @@ impl Ticket {
             let message = "the channel's IO thread has stopped".into();
             let (kind, outcome) = (Kind::Refused(Refusal::Unavailable), Outcome::Unknown);
             let failed = Failed { kind, outcome, retry_after: None, message, fault: None };
-            Finished { result: Err(failed), nonce: self.key.map(|key| Nonce(Identity::Keyed(key))), attempts: 0 }
+            Finished {
+                result: Err(failed),
+                nonce: self.key.map(|key| Nonce(Identity::Keyed(key))),
+                attempts: 0,
+            }
         }))
     }
 }

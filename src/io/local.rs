@@ -104,9 +104,11 @@ impl Link {
     pub async fn next(&mut self) -> DealerEvent {
         match self {
             Link::Dealer(dealer) => dealer.next().await,
-            Link::Local(link) => {
-                link.heard.recv().await.map_or(DealerEvent::Closed(CloseReason::Released), DealerEvent::Message)
-            }
+            Link::Local(link) => link
+                .heard
+                .recv()
+                .await
+                .map_or(DealerEvent::Closed(CloseReason::Released), DealerEvent::Message),
         }
     }
 

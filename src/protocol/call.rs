@@ -136,9 +136,13 @@ impl Client {
         }
     }
 
-    /// Names an interface that will be called. It is compared with the server's at the next hello. The shape has to be sorted.
-    pub fn contract(&mut self, interface: u64, fingerprint: u64, shape: &'static [(u64, u64)]) {
-        self.contracts.entry(interface).or_insert_with(|| Contract::new(fingerprint, shape));
+    /// Names an interface that will be called. It is compared with the server's at the next hello; if nothing is under way that is at once, so
+    /// that a call which the server would misread is never sent. The shape has to be sorted.
+    pub fn contract(&mut self, interface: u64, fingerprint: u64, shape: &'static [(u64, u64)], now: Moment) {
+        let known = self.contracts.insert(interface, Contract::new(fingerprint, shape)).is_some();
+        if !known && self.connection.link == Link::Ready && self.under_way == 0 {
+            self.hello(now);
+        }
     }
 
     /// Starts a call. However it goes, there will be one [`Action::Done`] for it, at its deadline at the latest, unless it is cancelled.

@@ -43,7 +43,9 @@ impl Outgoing {
     pub(crate) fn from_answer<M: Method>(answer: Answer<M>) -> Self {
         Outgoing(match answer {
             Ok(reply) => Terminal::Ok(reply.body),
-            Err(Fault { verdict, message, retry_after, .. }) => verdict_to_terminal(verdict, message, retry_after),
+            Err(Fault { verdict, message, retry_after, .. }) => {
+                verdict_to_terminal(verdict, message, retry_after)
+            }
         })
     }
 

@@ -20,7 +20,9 @@ use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::wire::{self, BadEntry, Call, Entry, Goodbye, Hello, Reply, Subject};
-use crate::protocol::{CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp};
+use crate::protocol::{
+    CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp,
+};
 use crate::request::{Context, ContextParts};
 
 /// What happened at a server so far.
@@ -127,12 +129,12 @@ impl Engine {
         };
         Engine {
             dedup: Dedup::new(identity, settings.dedup.clone()),
+            outbox: Outbox::new(settings.wire),
             port,
             settings,
             routes,
             runtime,
             clock: Clock { origin: Instant::now() },
-            outbox: Outbox::new(settings.wire),
             queue: VecDeque::new(),
             running: HashMap::new(),
             timeouts: BTreeMap::new(),
@@ -261,7 +263,10 @@ impl Engine {
         if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
-        let minted = Minted { registration: Registration(crate::random::u128().max(1)), stamp: Stamp(crate::random::u64().max(1)) };
+        let minted = Minted {
+            registration: Registration(crate::random::u128().max(1)),
+            stamp: Stamp(crate::random::u64().max(1)),
+        };
         match self.dedup.hello(hello, Principal::ANYONE, minted, now) {
             Ok(welcome) => {
                 self.outbox.welcomed(from, welcome.registration);
@@ -278,7 +283,10 @@ impl Engine {
             }
             Err(refused) => {
                 self.counters.refused += 1;
-                self.say(from, Entry::Goodbye(Goodbye { reason: refused.message, refusal: Some(refused.refusal) }));
+                self.say(
+                    from,
+                    Entry::Goodbye(Goodbye { reason: refused.message, refusal: Some(refused.refusal) }),
+                );
             }
         }
     }
@@ -316,7 +324,10 @@ impl Engine {
         }
         if method.is_none() {
             let (method, interface) = (call.method, call.interface);
-            return shed(Refusal::UnknownMethod, format!("no method {method} of interface {interface:#018x} here"));
+            return shed(
+                Refusal::UnknownMethod,
+                format!("no method {method} of interface {interface:#018x} here"),
+            );
         }
         if self.drain_until.is_some() {
             return shed(Refusal::ShuttingDown, SHUTTING_DOWN.into());
@@ -335,7 +346,9 @@ impl Engine {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
         let deadline = Instant::now() + call.time_left;
         let nonce = match call.id {
-            CallId::Sequenced(number) => Nonce(Identity::Sequenced { session: Session(call.registration.0), number }),
+            CallId::Sequenced(number) => {
+                Nonce(Identity::Sequenced { session: Session(call.registration.0), number })
+            }
             CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
         };
         let trace = call.trace.map_or_else(crate::trace::root, crate::trace::child);
@@ -361,7 +374,9 @@ impl Engine {
     fn start(&mut self, execution: Execution, incoming: Incoming) {
         self.dedup.started(execution);
         self.counters.executed += 1;
-        let Some((service, method)) = self.routes.method(incoming.interface, incoming.ordinal) else { return };
+        let Some((service, method)) = self.routes.method(incoming.interface, incoming.ordinal) else {
+            return;
+        };
         match work::start(service, method, incoming, execution, &self.runtime, &self.answers) {
             Started::Answered(terminal) => self.complete(execution, terminal),
             Started::Running(abort) => {
@@ -386,7 +401,10 @@ impl Engine {
         while self.running.len() < self.settings.concurrency {
             let Some((execution, waiting)) = self.queue.pop_front() else { return };
             if waiting.deadline <= Instant::now() {
-                self.complete(execution, not_started(Refusal::Deadline, "its time was up before a handler was free"));
+                self.complete(
+                    execution,
+                    not_started(Refusal::Deadline, "its time was up before a handler was free"),
+                );
             } else {
                 self.start(execution, waiting.incoming);
             }
@@ -409,7 +427,10 @@ impl Engine {
         let limit = self.settings.wire.body;
         match terminal {
             Terminal::Ok(body) | Terminal::Declined { body, .. } if body.len() > limit as usize => {
-                Terminal::Failed(format!("the reply has {} bytes, more than the limit of {limit}", body.len()))
+                Terminal::Failed(format!(
+                    "the reply has {} bytes, more than the limit of {limit}",
+                    body.len()
+                ))
             }
             terminal => terminal,
         }
@@ -478,11 +499,15 @@ impl Engine {
     /// A queued call whose time is up is answered then, not when a handler becomes free.
     fn answer_overdue_calls(&mut self) {
         let now = Instant::now();
-        let (overdue, waiting) = std::mem::take(&mut self.queue).into_iter().partition(|(_, waiting)| waiting.deadline <= now);
+        let (overdue, waiting) =
+            std::mem::take(&mut self.queue).into_iter().partition(|(_, waiting)| waiting.deadline <= now);
         self.queue = waiting;
         let overdue: VecDeque<_> = overdue;
         for (execution, _) in overdue {
-            self.complete(execution, not_started(Refusal::Deadline, "its time was up before a handler was free"));
+            self.complete(
+                execution,
+                not_started(Refusal::Deadline, "its time was up before a handler was free"),
+            );
         }
     }
 
@@ -505,7 +530,10 @@ impl Engine {
 
     async fn end(mut self) {
         if !self.running.is_empty() {
-            tracing::warn!(running = self.running.len(), "shut down with handlers still running; their callers will see Unknown");
+            tracing::warn!(
+                running = self.running.len(),
+                "shut down with handlers still running; their callers will see Unknown"
+            );
         }
         self.keep_house();
         self.outbox.flush(&mut self.port);
@@ -541,7 +569,11 @@ fn lineage(call: &Call, retention: Duration) -> Key {
     match call.id {
         CallId::Keyed(key) => key,
         CallId::Sequenced(number) => {
-            let key = nonce::hash(&[b"selfsame lineage", &call.registration.0.to_le_bytes(), &number.to_le_bytes()]);
+            let key = nonce::hash(&[
+                b"selfsame lineage",
+                &call.registration.0.to_le_bytes(),
+                &number.to_le_bytes(),
+            ]);
             Key { key, issued: call.issued, expiry: nonce::later(call.issued, 2 * retention) }
         }
     }

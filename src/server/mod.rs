@@ -71,7 +71,8 @@ impl Server {
 
     async fn open(settings: Settings, endpoint: &str) -> Result<Server, SetupError> {
         let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
-        let parsed: io::Endpoint = endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
+        let parsed: io::Endpoint =
+            endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
         let thread = IoThread::start("selfsame-server").map_err(|error| failed(error.to_string()))?;
         let (start, started) = oneshot::channel::<Start>();
         let (bound, is_bound) = oneshot::channel();
@@ -87,10 +88,8 @@ impl Server {
             Engine::new(io::Port::Router(router), settings, routes, runtime, publish).run(shutdown).await;
             let _ = ended.send(());
         });
-        let endpoint = is_bound
-            .await
-            .map_err(|_| failed("the IO thread has stopped".into()))?
-            .map_err(failed)?;
+        let endpoint =
+            is_bound.await.map_err(|_| failed("the IO thread has stopped".into()))?.map_err(failed)?;
         Ok(Server { endpoint, routes: Ok(Routes::default()), start, ended, counters, thread })
     }
 

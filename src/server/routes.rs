@@ -46,7 +46,11 @@ impl MethodRoute {
             self.slowness += 1;
         }
         if !self.inline() {
-            tracing::debug!(method = self.info.name, ?took, "handlers of this method are spawned from now on");
+            tracing::debug!(
+                method = self.info.name,
+                ?took,
+                "handlers of this method are spawned from now on"
+            );
         }
     }
 }
@@ -59,7 +63,8 @@ impl Routes {
                 info.methods.iter().map(|info| (info.ordinal, MethodRoute { info, slowness: 0 })).collect();
             let rival = self.interfaces.insert(info.id, Interface { service: index, info, methods });
             if rival.is_some_and(|rival| rival.service != index) {
-                let why = format!("two services serve interface {}; each interface has one on a socket", info.name);
+                let why =
+                    format!("two services serve interface {}; each interface has one on a socket", info.name);
                 return Err(SetupError::new("add a service", why));
             }
         }

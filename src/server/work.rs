@@ -67,7 +67,11 @@ pub(super) fn start(
     Started::Running(runtime.spawn(task).abort_handle())
 }
 
-fn poll_guarded(name: &'static str, answering: Pin<&mut (dyn Future<Output = Outgoing> + Send)>, cx: &mut Context<'_>) -> Poll<Terminal> {
+fn poll_guarded(
+    name: &'static str,
+    answering: Pin<&mut (dyn Future<Output = Outgoing> + Send)>,
+    cx: &mut Context<'_>,
+) -> Poll<Terminal> {
     match guarded(name, || answering.poll(cx)) {
         Ok(Poll::Ready(answer)) => Poll::Ready(answer.0),
         Ok(Poll::Pending) => Poll::Pending,

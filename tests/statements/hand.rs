@@ -97,6 +97,10 @@ impl Hand {
         self.outgoing.send(encoder.finish()).unwrap();
     }
 
+    pub fn send_frames(&self, frames: Vec<Bytes>) {
+        self.outgoing.send(frames).unwrap();
+    }
+
     pub fn send(&self, call: &Call) {
         self.say(call.clone());
     }

@@ -87,6 +87,7 @@ impl Client {
             time_left: intent.deadline - now,
             acked_below: self.numbers.below(),
             trace: intent.trace,
+            issued: intent.issued,
             metadata: intent.metadata.clone(),
             body: intent.body.clone(),
         };

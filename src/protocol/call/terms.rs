@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::protocol::wire::{Entry, Trace};
-use crate::protocol::{CallId, Key, Moment, Refusal, Registration, RetryClass, Session};
+use crate::protocol::{CallId, Key, Moment, Refusal, Registration, RetryClass, Session, WallTime};
 
 /// A call as its caller wants it.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Intent {
     /// A keyed nonce, or `None` for a sequenced one. A key outlives this client, and an earlier life, or another attempt of the handler
     /// that derived it, may have sent it; so a keyed call that is not answered is never told that it did not run.
     pub key: Option<Key>,
+    /// When the caller made the call, by its wall clock.
+    pub issued: WallTime,
     /// W3C trace context.
     pub trace: Option<Trace>,
     /// Names and values for the handler.

@@ -172,6 +172,7 @@ impl Client {
             acked_below: 0,
             trace: None,
             metadata: Vec::new(),
+            issued: WallTime(0),
             body: Bytes::from_static(b"parameters"),
         }
     }

@@ -1,0 +1,57 @@
+//! A call over TCP on loopback, gate and deduplication included: one at a time, and 64 in flight.
+//!
+//! Client and server share a process here, so these figures compare one state of the code with another; they are not those of two machines.
+
+#[path = "../examples/contracts/mod.rs"]
+#[allow(dead_code)]
+mod api;
+
+use std::hint::black_box;
+
+use api::account::account::{ChangePassword, Version};
+use api::account::{Account, AccountClient, AccountServer};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures::future::join_all;
+use selfsame::{Answer, Request, Server};
+
+struct Echo;
+
+impl Account for Echo {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+        let length = request.read(|p| Ok(p.get_user()?.len()))?;
+        request.reply(|mut reply| reply.set_version(length as u32))
+    }
+
+    async fn version(&self, request: Request<Version>) -> Answer<Version> {
+        let length = request.read(|p| Ok(p.get_user()?.len()))?;
+        request.reply(|mut reply| reply.set_version(length as u32))
+    }
+}
+
+fn calls(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let account = runtime.block_on(async {
+        let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(Echo));
+        let endpoint = server.endpoint().to_string();
+        tokio::spawn(server.serve());
+        let account = AccountClient::connect(&endpoint).await.unwrap();
+        account.version(|mut p| p.set_user("ann")).await.unwrap();
+        account
+    });
+    let mut group = criterion.benchmark_group("call");
+    for (name, in_flight) in [("1 in flight", 1), ("64 in flight", 64)] {
+        group.throughput(Throughput::Elements(in_flight));
+        group.bench_function(format!("once, {name}"), |bencher| {
+            let call = || account.change_password(|mut p| p.set_user("ann"));
+            bencher.iter(|| black_box(runtime.block_on(join_all((0..in_flight).map(|_| call())))));
+        });
+        group.bench_function(format!("readOnly, {name}"), |bencher| {
+            let call = || account.version(|mut p| p.set_user("ann"));
+            bencher.iter(|| black_box(runtime.block_on(join_all((0..in_flight).map(|_| call())))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, calls);
+criterion_main!(benches);

@@ -1,0 +1,403 @@
+//! Calls from end to end: a generated client, real sockets, a generated server, and what can go wrong between and at them.
+
+#[path = "../examples/contracts/mod.rs"]
+#[allow(dead_code)]
+mod api;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use api::account::account::{ChangePassword, Version};
+use api::account::{Account, AccountClient, AccountServer, NoSuchUser};
+use selfsame::{Answer, Call, Channel, Fault, Kind, Nonce, Outcome, Refusal, Request, Server};
+use tokio::sync::{Semaphore, oneshot};
+
+/// What the test lets a handler do.
+struct Vault {
+    effects: AtomicU32,
+    entered: Semaphore,
+    go_on: Semaphore,
+}
+
+impl Vault {
+    fn new() -> Arc<Vault> {
+        Arc::new(Vault { effects: AtomicU32::new(0), entered: Semaphore::new(0), go_on: Semaphore::new(0) })
+    }
+
+    fn effects(&self) -> u32 {
+        self.effects.load(Ordering::SeqCst)
+    }
+
+    async fn entered(&self, calls: u32) {
+        self.entered.acquire_many(calls).await.unwrap().forget();
+    }
+}
+
+impl Account for Vault {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+        let user = request.read(|p| Ok(p.get_user()?.to_string()?))?;
+        match user.as_str() {
+            "nobody" => return Err(request.decline(|mut fault| fault.set_user("nobody"))),
+            "broken" => return Err(Fault::text("the disk is full")),
+            "busy" => return Err(Fault::unavailable("not now").retry_after(Duration::from_millis(1))),
+            "panics" => panic!("on purpose"),
+            "traced" => {
+                let told = request.metadata().text("tenant").map(str::to_owned);
+                assert_eq!(told.as_deref(), Some("blue"));
+                assert!(request.traceparent().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+            }
+            "waits" => {
+                self.entered.add_permits(1);
+                self.go_on.acquire().await.unwrap().forget();
+            }
+            _ => {}
+        }
+        let effects = self.effects.fetch_add(1, Ordering::SeqCst) + 1;
+        request.reply(|mut reply| reply.set_version(effects))
+    }
+
+    async fn version(&self, request: Request<Version>) -> Answer<Version> {
+        let effects = self.effects();
+        request.reply(|mut reply| reply.set_version(effects))
+    }
+}
+
+/// A server that the test can shut down, with the endpoint that it has.
+struct Running {
+    endpoint: String,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<Result<(), selfsame::SetupError>>,
+}
+
+async fn serve(server: Server) -> Running {
+    let endpoint = server.endpoint().to_string();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let ended = tokio::spawn(server.serve_until(stopped));
+    Running { endpoint, stop, ended }
+}
+
+async fn serve_vault(vault: &Arc<Vault>) -> Running {
+    let builder = Server::builder().clock_error(Duration::ZERO);
+    serve(builder.bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()))).await
+}
+
+fn change(account: &AccountClient, user: &str) -> Call<ChangePassword> {
+    account.change_password(|mut p| p.set_user(user))
+}
+
+async fn changed(call: Call<ChangePassword>) -> u32 {
+    call.await.unwrap().get().unwrap().get_version()
+}
+
+#[tokio::test]
+async fn a_call_has_an_effect_and_a_reply() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    assert_eq!(changed(change(&account, "ann")).await, 1);
+    let version = account.version(|mut p| p.set_user("ann")).await.unwrap();
+    assert_eq!(version.get().unwrap().get_version(), 1);
+}
+
+#[tokio::test]
+async fn a_call_over_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = format!("ipc://{}", folder.path().join("account").display());
+    let vault = Vault::new();
+    let server = serve(Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()))).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    assert_eq!(changed(change(&account, "ann")).await, 1);
+}
+
+#[tokio::test]
+async fn connect_succeeds_although_nobody_listens_and_calls_wait_until_somebody_does() {
+    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", reserved.local_addr().unwrap());
+    drop(reserved);
+    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let error = change(&account, "ann").deadline(Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Deadline, Outcome::No), "{error}");
+
+    let waits = tokio::spawn(changed(change(&account, "ann").deadline(Duration::from_secs(20))));
+    let vault = Vault::new();
+    let server = Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()));
+    let _server = serve(server).await;
+    assert_eq!(waits.await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_at_once_have_one_effect_each() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let calls = (0..5_000).map(|_| change(&account, "ann").deadline(Duration::from_secs(60)));
+    let replies = futures::future::join_all(calls.map(|call| tokio::spawn(changed(call)))).await;
+    let versions: HashSet<u32> = replies.into_iter().map(Result::unwrap).collect();
+    assert_eq!(versions.len(), 5_000);
+    assert_eq!(vault.effects(), 5_000);
+}
+
+#[tokio::test]
+async fn a_large_body_goes_there_and_back() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let long = "x".repeat(3_000_000);
+    let call = account.change_password(|mut p| p.set_password(&*long)).deadline(Duration::from_secs(20));
+    assert_eq!(changed(call).await, 1);
+    let too_long = "x".repeat(17 << 20);
+    let error = account.change_password(|mut p| p.set_password(&*too_long)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::TooLarge), Outcome::No), "{error}");
+    assert_eq!(changed(change(&account, "ann")).await, 2, "the connection lives on");
+}
+
+#[tokio::test]
+async fn each_verdict_reaches_the_caller() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+
+    let declined = change(&account, "nobody").await.unwrap_err();
+    assert_eq!((declined.kind(), declined.outcome()), (Kind::Declined, Outcome::Yes));
+    let fault = declined.fault::<NoSuchUser>().expect("the contract's fault");
+    assert_eq!(fault.get().unwrap().get_user().unwrap(), "nobody");
+
+    let failed = change(&account, "broken").await.unwrap_err();
+    assert_eq!((failed.kind(), failed.outcome()), (Kind::Failed, Outcome::Unknown));
+    assert!(failed.to_string().contains("the disk is full"), "{failed}");
+
+    let unavailable = change(&account, "busy").await.unwrap_err();
+    assert_eq!(unavailable.kind(), Kind::Refused(Refusal::Unavailable));
+    assert_eq!(unavailable.outcome(), Outcome::No);
+    assert_eq!(unavailable.attempts(), 5, "{unavailable}");
+
+    let panicked = change(&account, "panics").await.unwrap_err();
+    assert_eq!((panicked.kind(), panicked.outcome()), (Kind::Failed, Outcome::Unknown));
+    assert!(panicked.to_string().contains("on purpose"), "{panicked}");
+    assert_eq!(panicked.method(), "Account.changePassword");
+    assert!(panicked.nonce().is_some());
+    assert_eq!(vault.effects(), 0);
+    assert_eq!(changed(change(&account, "ann")).await, 1, "the server lives on");
+}
+
+#[tokio::test]
+async fn metadata_and_trace_reach_the_handler() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let call = change(&account, "traced")
+        .metadata("tenant", "blue")
+        .traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    assert_eq!(changed(call).await, 1);
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_call_that_runs_as_unknown() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let call = tokio::spawn(change(&account, "waits").deadline(Duration::from_millis(300)));
+    vault.entered(1).await;
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Deadline, Outcome::Unknown), "{error}");
+}
+
+#[tokio::test]
+async fn a_dropped_call_runs_to_its_end_and_gives_its_place_back() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let channel = Channel::builder().in_flight(1).connect(&server.endpoint).await.unwrap();
+    let account = AccountClient::new(channel);
+    let call = tokio::spawn(change(&account, "waits"));
+    vault.entered(1).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // The only place is free again, although the handler still waits.
+    assert_eq!(changed(change(&account, "ann")).await, 1);
+    vault.go_on.add_permits(1);
+    while vault.effects() < 2 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_sheds_what_it_did_not_start() {
+    let vault = Vault::new();
+    let builder = Server::builder().concurrency(1).queue(1);
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server = serve(server).await;
+    let channel = Channel::builder().attempts(1).connect(&server.endpoint).await.unwrap();
+    let account = AccountClient::new(channel);
+    let runs = tokio::spawn(changed(change(&account, "waits")));
+    vault.entered(1).await;
+    let queued = tokio::spawn(changed(change(&account, "waits")));
+    // Either the one in the queue is there before this one, or this one is and the other is shed.
+    let shed = change(&account, "ann").deadline(Duration::from_secs(1)).await;
+    vault.go_on.add_permits(2);
+    runs.await.unwrap();
+    let error = match shed {
+        Err(error) => {
+            queued.await.unwrap();
+            error
+        }
+        Ok(_) => return,
+    };
+    assert_eq!(error.outcome(), Outcome::No, "{error}");
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_running_calls_finish_and_refuses_others() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let runs = tokio::spawn(changed(change(&account, "waits")));
+    vault.entered(1).await;
+    server.stop.send(()).unwrap();
+    let late = change(&account, "ann").deadline(Duration::from_millis(500)).await.unwrap_err();
+    assert_eq!(late.outcome(), Outcome::No, "{late}");
+    vault.go_on.add_permits(1);
+    assert_eq!(runs.await.unwrap(), 1);
+    server.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn after_a_restart_what_was_sent_is_unknown_and_what_was_not_is_served() {
+    let vault = Vault::new();
+    let server = Server::builder().drain(Duration::from_millis(10)).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = serve(server.service(AccountServer::new(vault.clone()))).await;
+    let endpoint = server.endpoint.clone();
+    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let runs = tokio::spawn(change(&account, "waits").deadline(Duration::from_secs(30)));
+    vault.entered(1).await;
+    server.stop.send(()).unwrap();
+    server.ended.await.unwrap().unwrap();
+
+    let reborn = Vault::new();
+    let server = Server::bind(&endpoint).await.unwrap().service(AccountServer::new(reborn.clone()));
+    let _server = serve(server).await;
+    let error = runs.await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert_eq!(changed(change(&account, "ann").deadline(Duration::from_secs(30))).await, 1);
+    assert_eq!(reborn.effects(), 1, "the call that had been sent did not run again");
+}
+
+#[tokio::test]
+async fn a_saved_call_is_asked_again_by_another_client() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let mut call = change(&account, "ann");
+    let saved = call.to_bytes().unwrap();
+    let nonce = call.known_nonce().unwrap();
+    let first = call.await.unwrap();
+
+    let next_life = Channel::connect(&server.endpoint).await.unwrap();
+    let interface = &api::account::account::INTERFACE;
+    let again = Call::<ChangePassword>::from_bytes(&next_life, &saved, interface).unwrap();
+    assert_eq!(again.known_nonce(), Some(nonce));
+    assert_eq!(again.await.unwrap().as_bytes(), first.as_bytes());
+    assert_eq!(vault.effects(), 1);
+
+    let wrong = Call::<Version>::from_bytes(&next_life, &saved, interface).unwrap_err();
+    assert_eq!(wrong.kind(), Kind::Misuse);
+    assert!(Call::<ChangePassword>::from_bytes(&next_life, b"nonsense", interface).is_err());
+}
+
+#[tokio::test]
+async fn a_keyed_nonce_is_one_call_and_other_parameters_under_it_are_a_mismatch() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let issued = SystemTime::now() + Duration::from_millis(20);
+    let nonce = Nonce::keyed("order-8731", issued);
+    assert_eq!(changed(change(&account, "ann").nonce(nonce)).await, 1);
+    let printed: Nonce = nonce.to_string().parse().unwrap();
+    assert_eq!(changed(change(&account, "ann").nonce(printed)).await, 1);
+    let error = change(&account, "bob").nonce(nonce).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Mismatch), Outcome::Unknown), "{error}");
+    assert_eq!(vault.effects(), 1);
+}
+
+#[tokio::test]
+async fn a_local_channel_needs_no_socket_and_keeps_every_promise() {
+    let vault = Vault::new();
+    let account = AccountClient::local(vault.clone());
+    assert_eq!(changed(change(&account, "ann")).await, 1);
+    let declined = change(&account, "nobody").await.unwrap_err();
+    assert_eq!(declined.kind(), Kind::Declined);
+    let nonce = Nonce::keyed("once", SystemTime::now() + Duration::from_millis(20));
+    assert_eq!(changed(change(&account, "ann").nonce(nonce)).await, 2);
+    assert_eq!(changed(change(&account, "ann").nonce(nonce)).await, 2);
+}
+
+#[tokio::test]
+async fn a_handler_is_tested_without_a_server() {
+    let vault = Vault::new();
+    let request = Request::<ChangePassword>::test(|mut p| p.set_user("ann"));
+    vault.change_password(request).await.unwrap();
+    let request = Request::<ChangePassword>::test(|mut p| p.set_user("broken"));
+    assert!(vault.change_password(request).await.unwrap_err().to_string().contains("the disk is full"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_none_and_one_that_is_taken_are_told() {
+    for wrong in ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"] {
+        let error = AccountClient::connect(wrong).await.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("connect to"), "{error}");
+        assert!(Server::bind(wrong).await.is_err(), "{wrong}");
+    }
+    let taken = Server::bind("tcp://127.0.0.1:0").await.unwrap();
+    let error = Server::bind(taken.endpoint()).await.unwrap_err();
+    assert!(error.to_string().contains(taken.endpoint()), "{error}");
+}
+
+#[tokio::test]
+async fn two_services_of_one_interface_on_a_socket_are_an_error() {
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = server.service(AccountServer::new(Vault::new())).service(AccountServer::new(Vault::new()));
+    let error = server.serve().await.unwrap_err();
+    assert!(error.to_string().contains("Account"), "{error}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_an_unknown_method() {
+    let server = serve(Server::bind("tcp://127.0.0.1:0").await.unwrap()).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let error = change(&account, "ann").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::UnknownMethod), Outcome::No), "{error}");
+}
+
+#[tokio::test]
+async fn handlers_run_where_serve_is_awaited_also_on_several_threads() {
+    let vault = Vault::new();
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let endpoint = server.endpoint().to_string();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(server.serve_until(stopped))
+    });
+    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let calls: Vec<_> = (0..8).map(|_| tokio::spawn(changed(change(&account, "waits")))).collect();
+    vault.entered(8).await;
+    vault.go_on.add_permits(8);
+    for call in calls {
+        call.await.unwrap();
+    }
+    stop.send(()).unwrap();
+    thread.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn calls_are_send_and_unpin_and_channels_are_sync() {
+    fn call(_: &(impl Future + Send + Unpin + 'static)) {}
+    fn shared(_: &(impl Clone + Send + Sync + 'static)) {}
+    let account = AccountClient::local(Vault::new());
+    call(&change(&account, "ann"));
+    shared(&account);
+    let before = Instant::now();
+    drop(change(&account, "never sent"));
+    assert!(before.elapsed() < Duration::from_secs(5));
+}

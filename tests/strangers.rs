@@ -1,0 +1,229 @@
+//! Peers that are hostile, broken, of another version, or no peers of ours at all; and servers that come and go under load.
+//!
+//! In each case: a clear error or a counter, the process lives, and an honest client's calls go on. What the gate turns away before it is a
+//! message has tests of its own (tests/gate.rs).
+
+#[path = "../examples/contracts/mod.rs"]
+#[allow(dead_code)]
+mod api;
+#[path = "statements/hand.rs"]
+#[allow(dead_code)]
+mod hand;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::account::account::{self, ChangePassword, Version};
+use api::account::{Account, AccountClient, AccountServer};
+use bytes::Bytes;
+use hand::{Hand, refusal_of};
+use selfsame::codegen::InterfaceInfo;
+use selfsame::protocol::wire::{Call, Entry, Hello};
+use selfsame::protocol::{RetryClass, Session};
+use selfsame::{Answer, Call as Calling, Channel, Kind, Outcome, Refusal, Request, Server};
+use tokio::sync::oneshot;
+
+/// Effects by user.
+#[derive(Default)]
+struct Ledger(Mutex<HashMap<String, u32>>);
+
+impl Account for Ledger {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+        let user = request.read(|p| Ok(p.get_user()?.to_string()?))?;
+        *self.0.lock().unwrap().entry(user).or_default() += 1;
+        request.reply(|mut reply| reply.set_version(1))
+    }
+
+    async fn version(&self, request: Request<Version>) -> Answer<Version> {
+        request.reply(|mut reply| reply.set_version(1))
+    }
+}
+
+async fn serve(ledger: &Arc<Ledger>) -> (String, selfsame::Counters) {
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(ledger.clone()));
+    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
+    tokio::spawn(server.serve());
+    (endpoint, counters)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+async fn honest(endpoint: &str) {
+    let account = AccountClient::connect(endpoint).await.unwrap();
+    let call = account.change_password(|mut p| p.set_user("honest")).deadline(Duration::from_secs(20));
+    call.await.expect("an honest call goes through");
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_read_is_answered_and_counted() {
+    let (endpoint, counters) = serve(&Arc::default()).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    let too_long = Bytes::from(vec![0; 300_000]);
+    for header in [Bytes::from_static(b"nonsense"), Bytes::new(), Bytes::from(vec![0xff; 64]), too_long] {
+        hand.send_frames(vec![header]);
+        let Entry::Goodbye(goodbye) = hand.next().await else { panic!("no goodbye") };
+        assert!(matches!(goodbye.refusal, Some(Refusal::Malformed | Refusal::TooLarge)), "{goodbye:?}");
+        assert!(!goodbye.reason.is_empty());
+    }
+    assert!(refusal_of(&hand.ask(&hand.call(1, "still here")).await).is_none());
+    until("counted", || counters.read().malformed >= 4).await;
+    honest(&endpoint).await;
+}
+
+#[tokio::test]
+async fn parameters_that_cannot_be_read_are_refused_as_not_executed() {
+    let ledger = Arc::<Ledger>::default();
+    let (endpoint, _) = serve(&ledger).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    // Eight bytes that claim a segment of 2^32 words; a pointer that leads out of its segment; zeros.
+    let bodies: [&[u8]; 3] = [
+        &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+        &[0, 0, 0, 0, 1, 0, 0, 0, 0xfc, 0xff, 0xff, 0x7f, 4, 0, 4, 0],
+        &[0xff; 32],
+    ];
+    for (number, body) in (1..).zip(bodies) {
+        let call = Call { body: Bytes::copy_from_slice(body), ..hand.call(number, "x") };
+        let reply = hand.ask(&call).await;
+        assert_eq!(refusal_of(&reply), Some(Refusal::Malformed), "body {number}: {reply:?}");
+    }
+    assert!(ledger.0.lock().unwrap().is_empty());
+    honest(&endpoint).await;
+}
+
+#[tokio::test]
+async fn an_unknown_interface_or_method_is_told() {
+    let (endpoint, _) = serve(&Arc::default()).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    let method = Call { method: 999, ..hand.call(1, "x") };
+    assert_eq!(refusal_of(&hand.ask(&method).await), Some(Refusal::UnknownMethod));
+    let interface = Call { interface: 1, ..hand.call(2, "x") };
+    assert_eq!(refusal_of(&hand.ask(&interface).await), Some(Refusal::UnknownMethod));
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_speaks_is_told_and_a_later_one_is_negotiated_down() {
+    let (endpoint, _) = serve(&Arc::default()).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    hand.say(Hello { id: 8, version: 0, session: Session(1), ..Hello::default() });
+    let Entry::Goodbye(goodbye) = hand.next().await else { panic!("no goodbye") };
+    assert_eq!(goodbye.refusal, Some(Refusal::Incompatible));
+    hand.say(Hello { id: 9, version: 9, session: Session(1), ..Hello::default() });
+    let Entry::Welcome(welcome) = hand.next().await else { panic!("no welcome") };
+    assert_eq!((welcome.hello, welcome.version), (9, 1));
+}
+
+#[tokio::test]
+async fn a_call_before_hello_does_not_run() {
+    let ledger = Arc::<Ledger>::default();
+    let (endpoint, _) = serve(&ledger).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    let unknown = Call { registration: selfsame::protocol::Registration(5), ..hand.call(1, "x") };
+    assert_eq!(refusal_of(&hand.ask(&unknown).await), Some(Refusal::SessionUnknown));
+    assert!(ledger.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_something_else_is_never_called() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.read(&mut [0; 64]);
+        }
+    });
+    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let call = account.change_password(|mut p| p.set_user("x")).deadline(Duration::from_millis(400));
+    let error = call.await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Deadline, Outcome::No), "{error}");
+}
+
+#[tokio::test]
+async fn a_contract_of_another_form_is_refused_before_anything_is_sent() {
+    /// The same interface as the server's, but for the form of one member.
+    fn altered() -> &'static InterfaceInfo {
+        let ours = &account::INTERFACE;
+        let mut shape = ours.shape.to_vec();
+        shape[0].1 ^= 1;
+        Box::leak(Box::new(InterfaceInfo {
+            id: ours.id,
+            name: ours.name,
+            fingerprint: ours.fingerprint ^ 1,
+            shape: shape.leak(),
+            methods: ours.methods,
+        }))
+    }
+    let ledger = Arc::<Ledger>::default();
+    let (endpoint, _) = serve(&ledger).await;
+    let channel = Channel::connect(&endpoint).await.unwrap();
+    let call: Calling<ChangePassword> = channel.call(altered(), |mut p| p.set_user("x"));
+    let error = call.await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Incompatible), Outcome::No), "{error}");
+    assert!(ledger.0.lock().unwrap().is_empty());
+    honest(&endpoint).await;
+}
+
+#[tokio::test]
+async fn the_stricter_retry_class_holds() {
+    let ledger = Arc::<Ledger>::default();
+    let (endpoint, _) = serve(&ledger).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    // The client's contract says that the method may be run again; the server's says once.
+    let call = Call { retry: RetryClass::Idempotent, ..hand.call(1, "ann") };
+    hand.ask(&call).await;
+    assert!(hand.ask(&Call { attempt: 2, ..call }).await.replayed);
+    assert_eq!(ledger.0.lock().unwrap()["ann"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_restarts_under_load_never_has_a_second_effect() {
+    let ledger = Arc::<Ledger>::default();
+    let first = Server::bind("tcp://127.0.0.1:0").await.unwrap();
+    let endpoint = first.endpoint().to_string();
+    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let calls: Vec<_> = (0..4)
+        .map(|caller| {
+            let account = account.clone();
+            tokio::spawn(async move {
+                let mut told = Vec::new();
+                for at in 0..300 {
+                    let user = format!("{caller}-{at}");
+                    let call = account.change_password(|mut p| p.set_user(&*user)).deadline(Duration::from_secs(30));
+                    let outcome = call.await.map_or_else(|error| error.outcome(), |_| Outcome::Yes);
+                    told.push((user, outcome));
+                }
+                told
+            })
+        })
+        .collect();
+    let mut server = first;
+    for life in 1..=4 {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.service(AccountServer::new(ledger.clone())).serve_until(stopped));
+        until("some calls in each life", || ledger.0.lock().unwrap().len() >= life * 100).await;
+        stop.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        server = Server::bind(&endpoint).await.unwrap();
+    }
+    tokio::spawn(server.service(AccountServer::new(ledger.clone())).serve());
+    for call in calls {
+        for (user, outcome) in call.await.unwrap() {
+            let effects = ledger.0.lock().unwrap().get(&user).copied().unwrap_or(0);
+            match outcome {
+                Outcome::Yes => assert_eq!(effects, 1, "{user}"),
+                Outcome::No => assert_eq!(effects, 0, "{user}"),
+                Outcome::Unknown => assert!(effects <= 1, "{user}"),
+            }
+        }
+    }
+}
