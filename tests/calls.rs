@@ -107,7 +107,8 @@ async fn a_call_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = format!("ipc://{}", folder.path().join("account").display());
     let vault = Vault::new();
-    let server = serve(Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()))).await;
+    let server =
+        serve(Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()))).await;
     let account = AccountClient::connect(&server.endpoint).await.unwrap();
     assert_eq!(changed(change(&account, "ann")).await, 1);
 }
@@ -315,7 +316,11 @@ async fn a_keyed_nonce_is_one_call_and_other_parameters_under_it_are_a_mismatch(
     let printed: Nonce = nonce.to_string().parse().unwrap();
     assert_eq!(changed(change(&account, "ann").nonce(printed)).await, 1);
     let error = change(&account, "bob").nonce(nonce).await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Mismatch), Outcome::Unknown), "{error}");
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Refused(Refusal::Mismatch), Outcome::Unknown),
+        "{error}"
+    );
     assert_eq!(vault.effects(), 1);
 }
 
@@ -342,7 +347,9 @@ async fn a_handler_is_tested_without_a_server() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_none_and_one_that_is_taken_are_told() {
-    for wrong in ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"] {
+    for wrong in
+        ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"]
+    {
         let error = AccountClient::connect(wrong).await.map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("connect to"), "{error}");
         assert!(Server::bind(wrong).await.is_err(), "{wrong}");
@@ -365,7 +372,11 @@ async fn a_service_that_is_not_there_is_an_unknown_method() {
     let server = serve(Server::bind("tcp://127.0.0.1:0").await.unwrap()).await;
     let account = AccountClient::connect(&server.endpoint).await.unwrap();
     let error = change(&account, "ann").await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::UnknownMethod), Outcome::No), "{error}");
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Refused(Refusal::UnknownMethod), Outcome::No),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -375,7 +386,8 @@ async fn handlers_run_where_serve_is_awaited_also_on_several_threads() {
     let endpoint = server.endpoint().to_string();
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(server.serve_until(stopped))
     });
     let account = AccountClient::connect(&endpoint).await.unwrap();

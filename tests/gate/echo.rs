@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use selfsame::io::{CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions};
+use selfsame::io::{
+    CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
+};
 use selfsame::protocol::zmtp::SocketType;
 
 use super::stranger::{Echo, Stranger, blocking, frame};

@@ -36,14 +36,26 @@ const REFUSALS: [Refusal; 21] = [
 /// One thing that happens. The numbers choose among what is there.
 #[derive(Clone, Debug)]
 enum Step {
-    Start { class: u8, key: u8, deadline: u16 },
+    Start {
+        class: u8,
+        key: u8,
+        deadline: u16,
+    },
     Cancel(usize),
     Connect,
     Disconnect,
     /// Answers the latest hello, or an old one.
-    Welcome { old: bool, change: u8 },
+    Welcome {
+        old: bool,
+        change: u8,
+    },
     /// Answers any attempt that was ever sent.
-    Reply { call: usize, answer: u8, ambiguous: bool, retry_after: u16 },
+    Reply {
+        call: usize,
+        answer: u8,
+        ambiguous: bool,
+        retry_after: u16,
+    },
     Ping,
     Goodbye(Option<usize>),
     Pass(u16),
@@ -105,7 +117,8 @@ impl Chaos {
         match step {
             Step::Start { class, key, deadline } => self.start(class, key, deadline),
             Step::Cancel(which) => {
-                let mut open: Vec<_> = self.seen.keys().copied().filter(|handle| self.is_open(*handle)).collect();
+                let mut open: Vec<_> =
+                    self.seen.keys().copied().filter(|handle| self.is_open(*handle)).collect();
                 open.sort_unstable();
                 if let Some(handle) = open.get(which % open.len().max(1)).copied() {
                     self.bed.client.cancel(handle, self.bed.now);
@@ -115,7 +128,9 @@ impl Chaos {
             Step::Connect => self.bed.client.connected(self.bed.now),
             Step::Disconnect => self.bed.client.disconnected(),
             Step::Welcome { old, change } => self.welcome(old, change),
-            Step::Reply { call, answer, ambiguous, retry_after } => self.reply(call, answer, ambiguous, retry_after),
+            Step::Reply { call, answer, ambiguous, retry_after } => {
+                self.reply(call, answer, ambiguous, retry_after)
+            }
             Step::Ping => self.bed.client.received(Entry::Ping(1), self.bed.now),
             Step::Goodbye(refusal) => {
                 let refusal = refusal.and_then(|which| REFUSALS.get(which).copied());
@@ -149,7 +164,8 @@ impl Chaos {
         let deadline = self.bed.now + ms(deadline.into());
         let intent = Intent { deadline, key, interface: 1, ..self.bed.intent(class) };
         let handle = self.bed.client.start(intent, self.bed.now);
-        let before = self.seen.insert(handle, Seen { sequenced: key.is_none(), deadline, class, ..Seen::default() });
+        let before =
+            self.seen.insert(handle, Seen { sequenced: key.is_none(), deadline, class, ..Seen::default() });
         assert!(before.is_none(), "handles are never used again");
     }
 
@@ -208,8 +224,11 @@ impl Chaos {
     fn observe(&mut self) {
         let sent_before = self.bed.sent.len();
         // An attempt belongs to the call that has its nonce at the time when it is handed out.
-        let by_id: HashMap<CallId, Handle> =
-            self.seen.keys().filter_map(|handle| Some((self.bed.client.nonce_of(*handle)?, *handle))).collect();
+        let by_id: HashMap<CallId, Handle> = self
+            .seen
+            .keys()
+            .filter_map(|handle| Some((self.bed.client.nonce_of(*handle)?, *handle)))
+            .collect();
         self.bed.take();
         for entry in self.bed.sent.split_off(sent_before) {
             match entry {
@@ -259,7 +278,8 @@ impl Chaos {
         for (handle, seen) in &self.seen {
             let Some(CallId::Sequenced(number)) = self.bed.client.nonce_of(*handle) else { continue };
             if seen.attempts.values().last().map(|(of, _)| *of) == registration && registration.is_some() {
-                let told = number < below || closed.iter().any(|(first, last)| (*first..=*last).contains(&number));
+                let told =
+                    number < below || closed.iter().any(|(first, last)| (*first..=*last).contains(&number));
                 assert!(!told, "open call {number} acknowledged: below {below}, {closed:?}");
             }
         }
@@ -268,13 +288,19 @@ impl Chaos {
     fn check_end(&self, handle: Handle, ended: &Ended) {
         let seen = &self.seen[&handle];
         assert!(!seen.cancelled, "a cancelled call was answered");
-        assert!(self.bed.now <= seen.deadline.max(self.bed.now.min(seen.deadline)) || seen.deadline <= self.bed.now);
+        assert!(
+            self.bed.now <= seen.deadline.max(self.bed.now.min(seen.deadline))
+                || seen.deadline <= self.bed.now
+        );
         assert_eq!(self.bed.done.iter().filter(|(of, _)| *of == handle).count(), 1, "ended twice");
         let Conclusion::Failed(failure) = &ended.conclusion else { return };
         if failure.outcome == Outcome::No {
             assert!(seen.sequenced);
             for number in seen.attempts.keys() {
-                assert!(seen.settled.contains(number), "not executed, says the client, but attempt {number} may have");
+                assert!(
+                    seen.settled.contains(number),
+                    "not executed, says the client, but attempt {number} may have"
+                );
             }
             assert!(ended.attempts as usize <= seen.attempts.len(), "an attempt that left was not seen");
         }
