@@ -132,6 +132,7 @@ impl Bed {
             body: Bytes::from_static(BODY),
             deadline: self.now + Duration::from_secs(5),
             key: None,
+            issued: WallTime(1),
             trace: None,
             metadata: Vec::new(),
         }

@@ -33,6 +33,20 @@ const REFUSALS: [Refusal; 21] = [
     Refusal::RecordedUnknown,
 ];
 
+/// Those that mean "not executed" if the server says so.
+const SETTLING: [Refusal; 10] = [
+    Refusal::Overloaded,
+    Refusal::ShuttingDown,
+    Refusal::Unavailable,
+    Refusal::Cancelled,
+    Refusal::Deadline,
+    Refusal::UnknownMethod,
+    Refusal::Incompatible,
+    Refusal::Malformed,
+    Refusal::TooLarge,
+    Refusal::Denied,
+];
+
 /// One thing that happens. The numbers choose among what is there.
 #[derive(Clone, Debug)]
 enum Step {
@@ -80,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Seen {
     sequenced: bool,
+    started: Moment,
     deadline: Moment,
     class: RetryClass,
     /// Attempts that left, under which identity, and which of them were refused as not executed.
@@ -93,9 +108,7 @@ struct Chaos {
     seen: HashMap<Handle, Seen>,
     sent: Vec<wire::Call>,
     owner: HashMap<(Registration, CallId, u32), Handle>,
-    /// Numbers whose calls are closed.
     hellos: Vec<u64>,
-    welcomed: bool,
     checked: usize,
 }
 
@@ -108,7 +121,6 @@ impl Chaos {
             sent: Vec::new(),
             owner: HashMap::new(),
             hellos: Vec::new(),
-            welcomed: false,
             checked: 0,
         }
     }
@@ -164,8 +176,9 @@ impl Chaos {
         let deadline = self.bed.now + ms(deadline.into());
         let intent = Intent { deadline, key, interface: 1, ..self.bed.intent(class) };
         let handle = self.bed.client.start(intent, self.bed.now);
-        let before =
-            self.seen.insert(handle, Seen { sequenced: key.is_none(), deadline, class, ..Seen::default() });
+        let started = self.bed.now;
+        let seen = Seen { sequenced: key.is_none(), started, deadline, class, ..Seen::default() };
+        let before = self.seen.insert(handle, seen);
         assert!(before.is_none(), "handles are never used again");
     }
 
@@ -209,7 +222,7 @@ impl Chaos {
             (None, 23..30) => refused(Refusal::Overloaded, ambiguous),
             (None, _) => Answer::Ok(Bytes::new()),
         };
-        let definite = matches!(&answer, Answer::Refused(refused) if !refused.ambiguous);
+        let definite = matches!(&answer, Answer::Refused(refused) if !refused.ambiguous && SETTLING.contains(&refused.refusal));
         if definite && let Some(handle) = self.owner.get(&(call.registration, call.id, call.attempt)) {
             self.seen.entry(*handle).or_default().settled.insert(call.attempt);
         }
@@ -234,9 +247,7 @@ impl Chaos {
             match entry {
                 Entry::Hello(hello) => {
                     self.hellos.push(hello.id);
-                    self.welcomed = false;
-                    let resume = hello.resume;
-                    self.check_acked(resume, hello.acked_below, &[]);
+                    self.check_acked(hello.resume, hello.acked_below, &[]);
                 }
                 Entry::Call(call) => {
                     self.check_acked(Some(call.registration), call.acked_below, &[]);
@@ -288,10 +299,7 @@ impl Chaos {
     fn check_end(&self, handle: Handle, ended: &Ended) {
         let seen = &self.seen[&handle];
         assert!(!seen.cancelled, "a cancelled call was answered");
-        assert!(
-            self.bed.now <= seen.deadline.max(self.bed.now.min(seen.deadline))
-                || seen.deadline <= self.bed.now
-        );
+        assert!(self.bed.now <= seen.deadline.max(seen.started), "later than its deadline");
         assert_eq!(self.bed.done.iter().filter(|(of, _)| *of == handle).count(), 1, "ended twice");
         let Conclusion::Failed(failure) = &ended.conclusion else { return };
         if failure.outcome == Outcome::No {
@@ -302,13 +310,13 @@ impl Chaos {
                     "not executed, says the client, but attempt {number} may have"
                 );
             }
-            assert!(ended.attempts as usize <= seen.attempts.len(), "an attempt that left was not seen");
+            assert!(ended.attempts as usize == seen.attempts.len(), "an attempt that left was not seen");
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_server_does_the_promises_hold(steps in prop::collection::vec(step(), 0..250)) {

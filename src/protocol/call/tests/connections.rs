@@ -264,7 +264,7 @@ fn a_contract_that_differs_is_told_and_an_incompatible_one_refused() {
         [(vec![(2, 20), (4, 40)], true), (Vec::new(), true), (vec![(4, 40), (3, 31)], false)]
     {
         let mut bed = Bed::new(Config::default());
-        bed.client.contract(1, 76, &SHAPE);
+        bed.client.contract(1, 76, &SHAPE, bed.now);
         let handle = bed.once();
         let hello = bed.dial();
         assert_eq!(hello.contracts, [Contract { interface: 1, fingerprint: 76, shape: Vec::new() }]);
@@ -282,7 +282,7 @@ fn a_contract_that_differs_is_told_and_an_incompatible_one_refused() {
 #[test]
 fn a_server_that_was_replaced_by_a_compatible_one_is_believed() {
     let mut bed = Bed::new(Config::default());
-    bed.client.contract(1, 76, &SHAPE);
+    bed.client.contract(1, 76, &SHAPE, bed.now);
     bed.welcome.contracts = vec![differing(vec![(1, 11)])];
     bed.connect();
     let refused = bed.once();
@@ -291,6 +291,34 @@ fn a_server_that_was_replaced_by_a_compatible_one_is_believed() {
     bed.reconnect();
     bed.once();
     assert_eq!(bed.calls().len(), 1);
+}
+
+#[test]
+fn a_contract_named_late_is_compared_before_its_first_call_and_disturbs_nothing() {
+    let mut bed = Bed::ready();
+    let under_way = bed.once();
+    let call = bed.call();
+    let before = bed.hello();
+    bed.client.contract(1, 76, &SHAPE, bed.now);
+    bed.client.contract(1, 76, &SHAPE, bed.now);
+    bed.client.contract(2, 76, &SHAPE, bed.now);
+    let late = bed.begin(Intent { interface: 2, ..bed.intent(RetryClass::Once) });
+    let hello = bed.hello();
+    assert_ne!(hello.id, before.id);
+    assert_eq!(hello.contracts.len(), 1);
+    assert_eq!(bed.calls(), []);
+    bed.greet();
+    assert_eq!(
+        (bed.hello().contracts.len(), bed.calls()),
+        (2, vec![]),
+        "the second was named too late for that hello"
+    );
+    bed.welcome.contracts = vec![Contract { interface: 2, fingerprint: 77, shape: vec![(1, 11)] }];
+    bed.greet();
+    bed.failed_as(late, Refusal::Incompatible, Outcome::No);
+    assert_eq!(bed.calls(), [], "what is under way is not sent again");
+    bed.ok(&call);
+    assert!(bed.succeeded(under_way));
 }
 
 fn goodbye(refusal: Option<Refusal>) -> Entry {

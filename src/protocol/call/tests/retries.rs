@@ -171,6 +171,7 @@ fn wire_call(bed: &Bed, id: CallId) -> wire::Call {
         time_left: ms(1),
         acked_below: 1,
         trace: None,
+        issued: intent.issued,
         metadata: Vec::new(),
         body: intent.body,
     }
