@@ -1,3 +1,3 @@
 fn main() -> Result<(), selfsame_build::Error> {
-    selfsame_build::compile("schemas")
+    selfsame_build::Config::new().provided_by("house-contracts::api", "contracts/schemas").compile(["schemas"])
 }

@@ -2,4 +2,7 @@
 #![forbid(unsafe_code)]
 #![deny(warnings, missing_docs, unreachable_pub, unused_qualifications)]
 
-selfsame::include_contracts!(pub mod api);
+selfsame::include_contracts!(
+    /// The contracts in `schemas`.
+    pub mod api
+);
