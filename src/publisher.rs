@@ -100,10 +100,21 @@ impl std::fmt::Debug for Publisher {
 }
 
 /// One topic of a [`Publisher`].
-#[derive(Clone, Debug)]
 pub struct TopicPublisher<T> {
     publisher: Publisher,
     of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for TopicPublisher<T> {
+    fn clone(&self) -> Self {
+        TopicPublisher { publisher: self.publisher.clone(), of: PhantomData }
+    }
+}
+
+impl<T: Topic> std::fmt::Debug for TopicPublisher<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TopicPublisher({} at {})", T::NAME, self.publisher.0.endpoint)
+    }
 }
 
 impl<T: Topic> TopicPublisher<T> {

@@ -42,7 +42,8 @@ pub fn sync_topic(id: u64) -> Bytes {
 /// The number in the topic frame of a sync or of its answer.
 pub fn sync_id(topic: &[u8]) -> Option<u64> {
     let digits = topic.strip_prefix(SYNC)?;
-    let all_hex = digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit);
+    // Lower case alone: the answer bears the very text that asked for it.
+    let all_hex = digits.len() == 16 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     u64::from_str_radix(std::str::from_utf8(digits).ok().filter(|_| all_hex)?, 16).ok()
 }
 

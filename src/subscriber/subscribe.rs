@@ -16,7 +16,6 @@ use crate::protocol::fanout::RESERVED;
 use crate::protocol::sequence::TOPIC_LIMIT;
 
 /// A subscription to be made: await it. See [`Subscriber::subscribe`].
-#[derive(Debug)]
 #[must_use = "nothing is subscribed to before this is awaited"]
 pub struct Subscribe<T> {
     subscriber: Subscriber,
@@ -86,6 +85,12 @@ impl<T: Topic> Subscribe<T> {
                 Err(cannot(&why))
             }
         }
+    }
+}
+
+impl<T: Topic> fmt::Debug for Subscribe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscribe({}, {} keys)", T::NAME, self.keys.as_ref().map_or(0, HashSet::len))
     }
 }
 

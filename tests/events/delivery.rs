@@ -5,10 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use selfsame::protocol::wire::{Entry, Limits, decode};
-use selfsame::{PublishError, Publisher, Subscriber};
+use selfsame::{Publish, PublishError, Publisher, Subscriber, Subscription, TopicPublisher};
 
 use super::contract::{News, OtherPrice, Price, Reserved};
 use super::peers::{PlainSub, blocking, describe, next, patiently, publish, until};
+
+#[test]
+fn handles_may_be_shared_and_futures_and_streams_spawned() {
+    fn shared<T: Clone + Send + Sync + 'static>() {}
+    fn spawned<T: Send + Unpin + 'static>() {}
+    shared::<(Publisher, Subscriber, TopicPublisher<Price>)>();
+    spawned::<(Publish, Subscription<Price>)>();
+}
 
 #[tokio::test]
 async fn topics_and_keys_are_told_apart() {

@@ -238,7 +238,7 @@ fn reserved_and_unknown_prefixes_do_nothing() {
     join(
         &mut fanout,
         ANN,
-        &["selfsame", "selfsame/sync/12", "selfsame/sync/+000000000000001", "selfsame/beacon"],
+        &["selfsame", "selfsame/sync/12", "selfsame/sync/00000000000000AB", "selfsame/beacon"],
     );
     fanout.received(ANN, &frame(0, b"never subscribed"));
     assert_eq!(fanout.counters().reserved, 3);
