@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use super::retry::{Allowance, Backoff, Budget, Random};
 use super::wire::{Cancel, Entry};
-use super::{CallId, Moment, Refusal, Session};
+use super::{CallId, Moment, Refusal, Registration, Session};
 use connection::{Connection, Link};
 use numbers::Numbers;
 use open::{Calls, State};
@@ -258,6 +258,11 @@ impl Client {
     /// The session that sequenced nonces belong to at present.
     pub fn session(&self) -> Session {
         self.session
+    }
+
+    /// The registration under which calls are sent at present, if there was a welcome.
+    pub fn registration(&self) -> Option<Registration> {
+        self.standing.as_ref().map(|standing| standing.registration)
     }
 
     /// Calls that are open.

@@ -10,6 +10,8 @@ pub mod prefixes;
 pub mod recent;
 pub mod retry;
 pub mod sequence;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 pub mod zmtp;
 
