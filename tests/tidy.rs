@@ -29,7 +29,9 @@ fn rust_files(below: &str) -> Vec<PathBuf> {
             }
         }
     }
-    files.retain(|file| !file.components().any(|part| part.as_os_str() == "generated" || part.as_os_str() == "golden"));
+    files.retain(|file| {
+        !file.components().any(|part| part.as_os_str() == "generated" || part.as_os_str() == "golden")
+    });
     files.sort();
     files
 }
@@ -64,7 +66,17 @@ fn none(found: Vec<String>) {
 
 #[test]
 fn the_machines_know_no_socket_no_runtime_no_clock_and_no_dice() {
-    let shells = ["zeromq", "tokio", "Instant::now", "SystemTime", "thread::", "getrandom", "crate::io", "crate::client", "crate::server"];
+    let shells = [
+        "zeromq",
+        "tokio",
+        "Instant::now",
+        "SystemTime",
+        "thread::",
+        "getrandom",
+        "crate::io",
+        "crate::client",
+        "crate::server",
+    ];
     none(breaches("src/protocol", &shells));
 }
 
@@ -76,7 +88,10 @@ fn only_io_names_the_socket_crate() {
 
 #[test]
 fn io_knows_the_machines_and_nothing_above_them() {
-    none(breaches("src/io", &["crate::client", "crate::server", "crate::publisher", "crate::subscriber", "crate::codegen"]));
+    none(breaches(
+        "src/io",
+        &["crate::client", "crate::server", "crate::publisher", "crate::subscriber", "crate::codegen"],
+    ));
 }
 
 #[test]

@@ -96,7 +96,10 @@ impl AsyncWrite for Stream {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     /// The path is removed when the listener goes.
-    Ipc { listener: UnixListener, _path: RemovedPath },
+    Ipc {
+        listener: UnixListener,
+        _path: RemovedPath,
+    },
 }
 
 /// How many connections may wait to be accepted; the system may allow fewer. After a restart all clients come back at once.

@@ -5,6 +5,9 @@
 
 pub mod call;
 pub mod dedup;
+pub mod fanout;
+pub mod prefixes;
+pub mod recent;
 pub mod retry;
 pub mod sequence;
 #[cfg(test)]

@@ -1,0 +1,3 @@
+fn main() -> Result<(), selfsame_build::Error> {
+    selfsame_build::compile("schemas")
+}

@@ -1,0 +1,3 @@
+//! Contracts that several services share.
+
+selfsame::include_contracts!(pub mod api);
