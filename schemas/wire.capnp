@@ -304,6 +304,8 @@ struct Numbers {
   last @2 :List(Last);
   more @3 :Bool;
   # The list was cut at the publisher's limit: what is not in it may have a number all the same.
+  interval @4 :UInt32;
+  # In the answer to a sync: beacons follow in this interval, in milliseconds. Who hears nothing for three of them has lost the publisher.
 }
 
 struct Last {

@@ -67,15 +67,16 @@ impl Account for Vault {
 /// A server that the test can shut down, with the endpoint that it has.
 struct Running {
     endpoint: String,
+    counters: selfsame::Counters,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<Result<(), selfsame::SetupError>>,
 }
 
 async fn serve(server: Server) -> Running {
-    let endpoint = server.endpoint().to_string();
+    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = tokio::spawn(server.serve_until(stopped));
-    Running { endpoint, stop, ended }
+    Running { endpoint, counters, stop, ended }
 }
 
 async fn serve_vault(vault: &Arc<Vault>) -> Running {
@@ -106,7 +107,8 @@ async fn a_call_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = format!("ipc://{}", folder.path().join("account").display());
     let vault = Vault::new();
-    let server = serve(Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()))).await;
+    let server =
+        serve(Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()))).await;
     let account = AccountClient::connect(&server.endpoint).await.unwrap();
     assert_eq!(changed(change(&account, "ann")).await, 1);
 }
@@ -233,18 +235,14 @@ async fn a_full_server_sheds_what_it_did_not_start() {
     let runs = tokio::spawn(changed(change(&account, "waits")));
     vault.entered(1).await;
     let queued = tokio::spawn(changed(change(&account, "waits")));
-    // Either the one in the queue is there before this one, or this one is and the other is shed.
-    let shed = change(&account, "ann").deadline(Duration::from_secs(1)).await;
+    while server.counters.read().queued < 1 {
+        tokio::task::yield_now().await;
+    }
+    let error = change(&account, "ann").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Overloaded), Outcome::No), "{error}");
     vault.go_on.add_permits(2);
-    runs.await.unwrap();
-    let error = match shed {
-        Err(error) => {
-            queued.await.unwrap();
-            error
-        }
-        Ok(_) => return,
-    };
-    assert_eq!(error.outcome(), Outcome::No, "{error}");
+    assert_eq!(runs.await.unwrap() + queued.await.unwrap(), 3, "those that were admitted have run");
+    assert_eq!(vault.effects(), 2);
 }
 
 #[tokio::test]
@@ -288,6 +286,8 @@ async fn a_saved_call_is_asked_again_by_another_client() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
     let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    // A keyed nonce that is older than the server's store is refused: so first see that the server is there.
+    changed(change(&account, "bob")).await;
     let mut call = change(&account, "ann");
     let saved = call.to_bytes().unwrap();
     let nonce = call.known_nonce().unwrap();
@@ -298,7 +298,7 @@ async fn a_saved_call_is_asked_again_by_another_client() {
     let again = Call::<ChangePassword>::from_bytes(&next_life, &saved, interface).unwrap();
     assert_eq!(again.known_nonce(), Some(nonce));
     assert_eq!(again.await.unwrap().as_bytes(), first.as_bytes());
-    assert_eq!(vault.effects(), 1);
+    assert_eq!(vault.effects(), 2);
 
     let wrong = Call::<Version>::from_bytes(&next_life, &saved, interface).unwrap_err();
     assert_eq!(wrong.kind(), Kind::Misuse);
@@ -316,7 +316,11 @@ async fn a_keyed_nonce_is_one_call_and_other_parameters_under_it_are_a_mismatch(
     let printed: Nonce = nonce.to_string().parse().unwrap();
     assert_eq!(changed(change(&account, "ann").nonce(printed)).await, 1);
     let error = change(&account, "bob").nonce(nonce).await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Mismatch), Outcome::Unknown), "{error}");
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Refused(Refusal::Mismatch), Outcome::Unknown),
+        "{error}"
+    );
     assert_eq!(vault.effects(), 1);
 }
 
@@ -343,7 +347,9 @@ async fn a_handler_is_tested_without_a_server() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_none_and_one_that_is_taken_are_told() {
-    for wrong in ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"] {
+    for wrong in
+        ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"]
+    {
         let error = AccountClient::connect(wrong).await.map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("connect to"), "{error}");
         assert!(Server::bind(wrong).await.is_err(), "{wrong}");
@@ -366,7 +372,11 @@ async fn a_service_that_is_not_there_is_an_unknown_method() {
     let server = serve(Server::bind("tcp://127.0.0.1:0").await.unwrap()).await;
     let account = AccountClient::connect(&server.endpoint).await.unwrap();
     let error = change(&account, "ann").await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::UnknownMethod), Outcome::No), "{error}");
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Refused(Refusal::UnknownMethod), Outcome::No),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -376,7 +386,8 @@ async fn handlers_run_where_serve_is_awaited_also_on_several_threads() {
     let endpoint = server.endpoint().to_string();
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(server.serve_until(stopped))
     });
     let account = AccountClient::connect(&endpoint).await.unwrap();

@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 mod api;
 #[path = "statements/hand.rs"]
+#[allow(dead_code)]
 mod hand;
 
 use std::sync::Arc;
@@ -31,7 +32,11 @@ struct Vault {
 
 impl Vault {
     fn open() -> Arc<Vault> {
-        Arc::new(Vault { effects: AtomicU32::new(0), entered: Semaphore::new(0), gate: Semaphore::new(1 << 20) })
+        Arc::new(Vault {
+            effects: AtomicU32::new(0),
+            entered: Semaphore::new(0),
+            gate: Semaphore::new(1 << 20),
+        })
     }
 
     fn closed() -> Arc<Vault> {
@@ -103,7 +108,11 @@ async fn s02_a_retry_that_arrives_while_the_first_attempt_runs_joins_it() {
     hand.settle().await;
     vault.gate.add_permits(1);
     let reply = hand.reply().await;
-    assert_eq!((reply.attempt, vault.effects()), (2, 1), "to where the last attempt came from, after one execution");
+    assert_eq!(
+        (reply.attempt, vault.effects()),
+        (2, 1),
+        "to where the last attempt came from, after one execution"
+    );
 }
 
 #[tokio::test]
@@ -172,7 +181,11 @@ async fn s07_unknown_session_is_refused() {
     let foreign = Call { registration: Registration(77), ..hand.call(1, "ann") };
     assert_eq!(refusal_of(&hand.ask(&foreign).await), Some(Refusal::SessionUnknown));
     let mut resumed = Hand::resume(&endpoint, Registration(77)).await;
-    assert_ne!(resumed.welcome.registration, Registration(77), "a registration that was named is not made again");
+    assert_ne!(
+        resumed.welcome.registration,
+        Registration(77),
+        "a registration that was named is not made again"
+    );
     resumed.ask(&resumed.call(1, "ann")).await;
     assert_eq!(vault.effects(), 1);
 }
@@ -258,7 +271,8 @@ async fn s17_a_keyed_nonce_that_has_expired_or_is_older_than_the_store_is_refuse
     let endpoint = serve(&vault).await;
     let mut hand = Hand::connect(&endpoint).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    let keyed = |key, issued, expiry| CallId::Keyed(Key { key, issued: WallTime(issued), expiry: WallTime(expiry) });
+    let keyed =
+        |key, issued, expiry| CallId::Keyed(Key { key, issued: WallTime(issued), expiry: WallTime(expiry) });
     let old = Call { id: keyed(1, now - 3_600_000, now + 3_600_000), ..hand.call(0, "ann") };
     assert_eq!(refusal_of(&hand.ask(&old).await), Some(Refusal::Expired));
     let expired = Call { id: keyed(2, now + 1, now + 1), ..hand.call(0, "ann") };

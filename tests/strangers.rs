@@ -22,7 +22,7 @@ use hand::{Hand, refusal_of};
 use selfsame::codegen::InterfaceInfo;
 use selfsame::protocol::wire::{Call, Entry, Hello};
 use selfsame::protocol::{RetryClass, Session};
-use selfsame::{Answer, Call as Calling, Channel, Kind, Outcome, Refusal, Request, Server};
+use selfsame::{Answer, Channel, Kind, Outcome, Refusal, Request, Server};
 use tokio::sync::oneshot;
 
 /// Effects by user.
@@ -166,9 +166,13 @@ async fn a_contract_of_another_form_is_refused_before_anything_is_sent() {
     let ledger = Arc::<Ledger>::default();
     let (endpoint, _) = serve(&ledger).await;
     let channel = Channel::connect(&endpoint).await.unwrap();
-    let call: Calling<ChangePassword> = channel.call(altered(), |mut p| p.set_user("x"));
+    let call = channel.call::<ChangePassword, _>(altered(), |mut p| p.set_user("x"));
     let error = call.await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Incompatible), Outcome::No), "{error}");
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Refused(Refusal::Incompatible), Outcome::No),
+        "{error}"
+    );
     assert!(ledger.0.lock().unwrap().is_empty());
     honest(&endpoint).await;
 }
@@ -198,7 +202,8 @@ async fn a_server_that_restarts_under_load_never_has_a_second_effect() {
                 let mut told = Vec::new();
                 for at in 0..300 {
                     let user = format!("{caller}-{at}");
-                    let call = account.change_password(|mut p| p.set_user(&*user)).deadline(Duration::from_secs(30));
+                    let call =
+                        account.change_password(|mut p| p.set_user(&*user)).deadline(Duration::from_secs(30));
                     let outcome = call.await.map_or_else(|error| error.outcome(), |_| Outcome::Yes);
                     told.push((user, outcome));
                 }

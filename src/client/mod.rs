@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use capnp::traits::Owned;
 use tokio::sync::{mpsc, oneshot};
+use tracing::field;
 
 pub use builder::ChannelBuilder;
 pub use driver::ChannelCounters;
@@ -156,7 +157,9 @@ impl Channel {
         let (done, finished) = oneshot::channel();
         let key = order.key;
         let number = shared.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { channel: self.clone(), number, key, method, finished: Some(finished) };
+        let (nonce, attempts, outcome) = (field::Empty, field::Empty, field::Empty);
+        let span = tracing::debug_span!("call", method = method.name, nonce, attempts, outcome);
+        let ticket = Ticket { channel: self.clone(), number, key, method, finished: Some(finished), span };
         // If the driver is gone, `done` is dropped with the command, and the ticket says so.
         let _ = shared.commands.send(Command::Start { ticket: number, order: Box::new(order), done });
         Ok(ticket)
@@ -176,6 +179,7 @@ pub(crate) struct Ticket {
     key: Option<Key>,
     method: &'static MethodInfo,
     finished: Option<oneshot::Receiver<Finished>>,
+    span: tracing::Span,
 }
 
 impl Ticket {
@@ -187,7 +191,7 @@ impl Ticket {
         let receiver = self.finished.as_mut().expect("not polled again after it finished");
         let finished = std::task::ready!(Pin::new(receiver).poll(cx));
         self.finished = None;
-        Poll::Ready(finished.unwrap_or_else(|_| {
+        let finished = finished.unwrap_or_else(|_| {
             tracing::error!(method = self.method.name, "the channel's driver is gone");
             let message = "the channel's IO thread has stopped".into();
             let (kind, outcome) = (Kind::Refused(Refusal::Unavailable), Outcome::Unknown);
@@ -197,7 +201,23 @@ impl Ticket {
                 nonce: self.key.map(|key| Nonce(Identity::Keyed(key))),
                 attempts: 0,
             }
-        }))
+        });
+        self.tell(&finished);
+        Poll::Ready(finished)
+    }
+
+    fn tell(&self, finished: &Finished) {
+        if self.span.is_disabled() {
+            return;
+        }
+        if let Some(nonce) = finished.nonce {
+            self.span.record("nonce", field::display(nonce));
+        }
+        self.span.record("attempts", finished.attempts);
+        let outcome = finished.result.as_ref().map_or_else(|failed| failed.outcome, |_| Outcome::Yes);
+        self.span.record("outcome", field::debug(outcome));
+        let kind = finished.result.as_ref().err().map(|failed| failed.kind);
+        self.span.in_scope(|| tracing::debug!(?kind, "ended"));
     }
 }
 

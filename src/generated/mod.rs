@@ -7140,6 +7140,10 @@ pub mod wire {
             pub fn get_more(self) -> bool {
                 self.reader.get_bool_field(128)
             }
+            #[inline]
+            pub fn get_interval(self) -> u32 {
+                self.reader.get_data_field::<u32>(5)
+            }
         }
 
         pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
@@ -7234,6 +7238,14 @@ pub mod wire {
             pub fn set_more(&mut self, value: bool)  {
                 self.builder.set_bool_field(128, value);
             }
+            #[inline]
+            pub fn get_interval(self) -> u32 {
+                self.builder.get_data_field::<u32>(5)
+            }
+            #[inline]
+            pub fn set_interval(&mut self, value: u32)  {
+                self.builder.set_data_field::<u32>(5, value);
+            }
         }
 
         pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
@@ -7245,7 +7257,7 @@ pub mod wire {
         impl Pipeline  {
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 88] = [
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 105] = [
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::selfsame::codegen::capnp::word(235, 201, 119, 118, 8, 50, 153, 157),
                 ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 3, 0),
@@ -7255,7 +7267,7 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 231, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 31, 1, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
@@ -7263,35 +7275,42 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(114, 115, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                ::selfsame::codegen::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(97, 0, 0, 0, 82, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(101, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(100, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(112, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(125, 0, 0, 0, 82, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(129, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(109, 0, 0, 0, 42, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(109, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(108, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(120, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(137, 0, 0, 0, 42, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(137, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(117, 0, 0, 0, 42, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(117, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(116, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 128, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(145, 0, 0, 0, 42, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(145, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(144, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(156, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 128, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(173, 0, 0, 0, 42, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(173, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(172, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(4, 0, 0, 0, 5, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(181, 0, 0, 0, 74, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(185, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(112, 117, 98, 108, 105, 115, 104, 101),
                 ::selfsame::codegen::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
@@ -7334,6 +7353,16 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(105, 110, 116, 101, 114, 118, 97, 108),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
                 match index {
@@ -7341,6 +7370,7 @@ pub mod wire {
                     1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     2 => <::selfsame::codegen::capnp::struct_list::Owned<super::super::last::Owned> as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     3 => <bool as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    4 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -7354,9 +7384,9 @@ pub mod wire {
                 MEMBERS_BY_DISCRIMINANT,
                 MEMBERS_BY_NAME
             );
-            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
+            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3,4];
             pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
-            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[2,3,0,1];
+            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[4,2,3,0,1];
             pub(crate) const TYPE_ID: u64 = 0x9d99_3208_7677_c9eb;
         }
     }

@@ -211,7 +211,7 @@ impl Dealer {
         }
     }
 
-    /// Hands a message over. Never waits.
+    /// Hands a message of one frame or more over. Never waits.
     ///
     /// # Errors
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if too much is outstanding: nothing was handed over, and the connection

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use zeromq::Socket as _;
@@ -18,7 +18,7 @@ use super::link::{CloseReason, Link, Links};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
 use super::stream::{Listener, PeerAddress, Stream, is_want};
-use crate::protocol::zmtp::Handshake;
+use crate::protocol::zmtp::{Handshake, SocketType};
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
 const REST: Duration = Duration::from_millis(100);
@@ -44,6 +44,8 @@ pub(crate) struct Gate {
     folder: Folder,
     /// Strangers, from being accepted to their end.
     open: Cell<usize>,
+    /// Tells strangers in the middle of a handshake that the socket is being drained.
+    pub draining: Notify,
 }
 
 impl Gate {
@@ -54,6 +56,7 @@ impl Gate {
             cores: RefCell::default(),
             folder: Folder::new()?,
             open: Cell::new(0),
+            draining: Notify::new(),
         };
         gate.renew().await?;
         Ok(gate)
@@ -76,8 +79,13 @@ impl Gate {
     /// Renews the ROUTER if it is time, and drops those whose last connection has gone.
     async fn tend(&self) {
         let due = self.cores.borrow().last().is_some_and(|core| core.given.get() >= self.options.renew_after);
-        if due && let Err(error) = self.renew().await {
-            tracing::warn!(%error, "an inner socket could not be renewed; the old one goes on");
+        if due {
+            match self.renew().await {
+                Ok(()) => self.links.count(|counters| counters.renewals += 1),
+                Err(error) => {
+                    tracing::warn!(%error, "an inner socket could not be renewed; the old one goes on")
+                }
+            }
         }
         let mut cores = self.cores.borrow_mut();
         if let Some(current) = cores.last().map(|core| core.number) {
@@ -109,7 +117,6 @@ impl Gate {
                 }
                 Some(_) = connections.join_next() => {} // each has told its end itself
                 _ = &mut stop, if listener.is_some() => listener = None,
-                else => return,
             }
             if listener.is_none() && connections.is_empty() {
                 return;
@@ -130,21 +137,7 @@ impl Gate {
     }
 
     async fn connection(&self, mut outer: Stream, address: PeerAddress) {
-        let handshake = Handshake::new(self.options.shows, b"");
-        let (peer, from_outer) =
-            match timeout(self.options.handshake_timeout, shake(&mut outer, handshake)).await {
-                Ok(Ok(shaken)) => shaken,
-                Ok(Err(error)) => {
-                    self.links.count(|counters| counters.refused += 1);
-                    tracing::debug!(%address, %error, "a handshake failed");
-                    return;
-                }
-                Err(_) => {
-                    self.links.count(|counters| counters.handshake_timeouts += 1);
-                    tracing::debug!(%address, "a handshake took too long");
-                    return;
-                }
-            };
+        let Some((peer, from_outer)) = self.greet(&mut outer, address).await else { return };
         let Some((number, path)) = self.assign() else { return };
         let link = Rc::new(Link::new(Links::number(), address, peer, number));
         let mut entry = Entry::insert(&self.links, link.clone());
@@ -155,6 +148,34 @@ impl Gate {
         };
         let joined = Joined { outer, from_outer, inner, from_inner };
         entry.reason = Relay::run(joined, self.links.clone(), link, self.options.limits()).await;
+    }
+
+    /// Carries the handshake through, unless the stranger fails, dawdles, or a drain begins.
+    async fn greet(&self, outer: &mut Stream, address: PeerAddress) -> Option<(SocketType, Vec<u8>)> {
+        if self.cores.borrow().is_empty() {
+            return None; // the drain began before this task did
+        }
+        let greeting = async {
+            outer.prepare()?;
+            shake(outer, Handshake::new(self.options.shows, b"")).await
+        };
+        let greeted = tokio::select! {
+            greeted = timeout(self.options.handshake_timeout, greeting) => greeted,
+            () = self.draining.notified() => return None,
+        };
+        match greeted {
+            Ok(Ok(shaken)) => Some(shaken),
+            Ok(Err(error)) => {
+                self.links.count(|counters| counters.refused += 1);
+                tracing::debug!(%address, %error, "a handshake failed");
+                None
+            }
+            Err(_) => {
+                self.links.count(|counters| counters.handshake_timeouts += 1);
+                tracing::debug!(%address, "a handshake took too long");
+                None
+            }
+        }
     }
 
     /// Chooses the ROUTER for a new connection. There is none while draining.

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ use crate::protocol::zmtp::{Handshake, Refused, SocketType};
 
 /// The crate's socket is on the same thread and answers at once, unless the thread is in trouble.
 pub(crate) const INNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Until then the crate's accept loop has had its turn.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// A message of one empty frame.
+const ANNOUNCEMENT: &[u8] = &[0, 0];
 
 /// A folder that goes when it is dropped, with room for Unix sockets.
 pub(crate) struct Folder(TempDir);
@@ -56,13 +62,19 @@ where
             with_scratch(|scratch| {
                 let bytes = ready!(poll_read(stream, cx, scratch))?;
                 if bytes.is_empty() {
-                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
                 }
-                let taken = handshake.feed(bytes)?;
-                Poll::Ready(Ok::<_, ShakeError>(bytes[taken..].to_vec()))
+                Poll::Ready(Ok(handshake.feed(bytes).map(|taken| bytes[taken..].to_vec())))
             })
         });
-        let beyond = beyond.await?;
+        let beyond = match beyond.await? {
+            Ok(beyond) => beyond,
+            Err(why) => {
+                // It came with its greeting: whoever is turned away for its type is still told ours, and need not guess.
+                stream.write_all(&handshake.take_outgoing()).await?;
+                return Err(why.into());
+            }
+        };
         if let Some(peer) = handshake.peer() {
             // Nothing is outgoing: our READY went out before the peer's was read, or goes now.
             stream.write_all(&handshake.take_outgoing()).await?;
@@ -74,10 +86,7 @@ where
 /// Connects to the crate's ROUTER at `path` as a DEALER of this identity.
 ///
 /// The first message on it is ours, one empty frame: when it comes out of the ROUTER, the ROUTER knows the connection and can send to it.
-pub(crate) async fn connect(
-    path: &std::path::Path,
-    identity: u64,
-) -> Result<(UnixStream, Vec<u8>), ShakeError> {
+pub(crate) async fn connect(path: &Path, identity: u64) -> Result<(UnixStream, Vec<u8>), ShakeError> {
     let mut stream = loop {
         match UnixStream::connect(path).await {
             // The backlog is full; it is this thread that empties it.
@@ -90,8 +99,3 @@ pub(crate) async fn connect(
     stream.write_all(ANNOUNCEMENT).await?;
     Ok((stream, beyond))
 }
-
-/// A message of one empty frame.
-const ANNOUNCEMENT: &[u8] = &[0, 0];
-
-const RETRY: Duration = Duration::from_millis(2);

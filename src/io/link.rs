@@ -90,6 +90,8 @@ pub struct Counters {
     pub too_slow: u64,
     /// Times that accepting failed, mostly for want of descriptors.
     pub accept_errors: u64,
+    /// Times that the crate's socket was renewed.
+    pub renewals: u64,
 }
 
 /// What the owner wants of a connection.

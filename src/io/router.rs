@@ -27,7 +27,8 @@ pub struct RouterOptions {
     pub shows: SocketType,
     /// How long a stranger may take for greeting and READY. 5 s: enough for any network, and few places are held by silence.
     pub handshake_timeout: Duration,
-    /// Strangers at once, greeted or not; one more is closed at once. As many as there are descriptors for, at three each.
+    /// Strangers at once, greeted or not; one more is closed at once. As many as there are descriptors for, at three each; to find out, the process's
+    /// soft limit of descriptors is raised to the hard one.
     pub connections_limit: usize,
     /// Bytes in one frame. 16 MiB: larger things belong in a store, not in a message.
     pub frame_limit: u64,
@@ -175,7 +176,7 @@ impl Router {
         Some(RouterEvent::Message(id, frames.into()))
     }
 
-    /// Hands a message over. Never waits: a connection that takes no more is closed.
+    /// Hands a message of one frame or more over. Never waits: a connection that takes no more is closed.
     ///
     /// # Errors
     /// [`SendError::Gone`] if there is no such connection; [`SendError::Full`] if too much is outstanding there, and then it is closed.
@@ -241,6 +242,7 @@ impl Router {
         self.stop = None;
         // Its end is what tells the gate that everything was said.
         self.gate.cores.borrow_mut().clear();
+        self.gate.draining.notify_waiters();
         let _ = timeout(cap, &mut self.serving).await; // what is left then goes with the drop
     }
 

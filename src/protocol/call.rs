@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use super::retry::{Allowance, Backoff, Budget, Random};
 use super::wire::{Cancel, Entry};
-use super::{CallId, Moment, Refusal, Session};
+use super::{CallId, Moment, Refusal, Registration, Session};
 use connection::{Connection, Link};
 use numbers::Numbers;
 use open::{Calls, State};
@@ -105,6 +105,8 @@ pub struct Client {
     /// What the latest welcome said.
     standing: Option<Standing>,
     contracts: BTreeMap<u64, Contract>,
+    /// One of them was not named in the latest hello.
+    unnamed: bool,
     /// Closings that the server has not been told, and since when.
     owed: u32,
     owed_since: Moment,
@@ -129,6 +131,7 @@ impl Client {
             connection: Connection::default(),
             standing: None,
             contracts: BTreeMap::new(),
+            unnamed: false,
             owed: 0,
             owed_since: Moment::ZERO,
             actions: VecDeque::new(),
@@ -136,13 +139,15 @@ impl Client {
         }
     }
 
-    /// Names an interface that will be called. It is compared with the server's at the next hello; if nothing is under way that is at once, so
-    /// that a call which the server would misread is never sent. The shape has to be sorted.
+    /// Names an interface that will be called, so that a call which the server would misread is never sent. One that is named while the
+    /// connection stands is compared by a hello of its own; calls wait for the answer. The shape has to be sorted.
     pub fn contract(&mut self, interface: u64, fingerprint: u64, shape: &'static [(u64, u64)], now: Moment) {
-        let known = self.contracts.insert(interface, Contract::new(fingerprint, shape)).is_some();
-        if !known && self.connection.link == Link::Ready && self.under_way == 0 {
-            self.hello(now);
+        if self.contracts.contains_key(&interface) {
+            return;
         }
+        self.contracts.insert(interface, Contract::new(fingerprint, shape));
+        self.unnamed = true;
+        self.name_contracts(now);
     }
 
     /// Starts a call. However it goes, there will be one [`Action::Done`] for it, at its deadline at the latest, unless it is cancelled.
@@ -253,6 +258,11 @@ impl Client {
     /// The session that sequenced nonces belong to at present.
     pub fn session(&self) -> Session {
         self.session
+    }
+
+    /// The registration under which calls are sent at present, if there was a welcome.
+    pub fn registration(&self) -> Option<Registration> {
+        self.standing.as_ref().map(|standing| standing.registration)
     }
 
     /// Calls that are open.

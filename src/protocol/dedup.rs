@@ -168,8 +168,10 @@ pub struct Dedup {
 }
 
 impl Dedup {
-    /// An empty store.
-    pub fn new(identity: Identity, limits: Limits) -> Self {
+    /// An empty store. Limits on the number of records above 2^30 count as that: they are indexed by 32 bits.
+    pub fn new(identity: Identity, mut limits: Limits) -> Self {
+        limits.records = limits.records.min(1 << 30);
+        limits.keyed = limits.keyed.min(1 << 30);
         Dedup {
             identity,
             limits,

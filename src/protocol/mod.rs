@@ -5,8 +5,13 @@
 
 pub mod call;
 pub mod dedup;
+pub mod fanout;
+pub mod prefixes;
+pub mod recent;
 pub mod retry;
 pub mod sequence;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 pub mod zmtp;
 

@@ -272,6 +272,8 @@ pub struct Numbers {
     pub last: Vec<Last>,
     /// The list was cut at the publisher's limit.
     pub more: bool,
+    /// In the answer to a sync: the interval of the beacons that follow, in whole milliseconds. Zero in a beacon.
+    pub interval: Duration,
 }
 
 /// The last number of one topic and key.

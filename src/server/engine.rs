@@ -21,7 +21,7 @@ use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::wire::{self, BadEntry, Call, Entry, Goodbye, Hello, Reply, Subject};
 use crate::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp,
+    CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp, WallTime,
 };
 use crate::request::{Context, ContextParts};
 
@@ -115,6 +115,7 @@ impl Engine {
         routes: Routes,
         runtime: Handle,
         publish: watch::Sender<ServerCounters>,
+        born: WallTime,
     ) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
         let incarnation = crate::random::u64().max(1);
@@ -125,7 +126,7 @@ impl Engine {
             generation: incarnation,
             level: Level::Memory,
             ordinal: 0,
-            born: nonce::wall_time(SystemTime::now()),
+            born,
         };
         Engine {
             dedup: Dedup::new(identity, settings.dedup.clone()),

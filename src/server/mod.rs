@@ -11,7 +11,7 @@ mod work;
 
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -23,6 +23,7 @@ pub use engine::ServerCounters;
 use crate::codegen::Service;
 use crate::error::SetupError;
 use crate::io::{self, IoThread};
+use crate::nonce;
 use builder::Settings;
 use engine::Engine;
 use routes::Routes;
@@ -82,10 +83,13 @@ impl Server {
                 Ok(router) => router,
                 Err(error) => return drop(bound.send(Err(error.to_string()))),
             };
+            // Whoever had this endpoint before has let go of it: no store of its can take in a call from here on.
+            let born = nonce::wall_time(SystemTime::now());
             let _ = bound.send(Ok(router.endpoint().to_string()));
             // A server that is dropped without having served closes its socket here.
             let Ok(Start { routes, runtime, shutdown, ended }) = started.await else { return };
-            Engine::new(io::Port::Router(router), settings, routes, runtime, publish).run(shutdown).await;
+            let engine = Engine::new(io::Port::Router(router), settings, routes, runtime, publish, born);
+            engine.run(shutdown).await;
             let _ = ended.send(());
         });
         let endpoint =
@@ -170,10 +174,11 @@ pub(crate) fn local(service: impl Service) -> io::LocalLink {
     let mut settings = Settings::default();
     settings.dedup.clock_error = Duration::ZERO; // both ends have the same clock
     let (publish, _) = watch::channel(ServerCounters::default());
+    let born = nonce::wall_time(SystemTime::now());
     let engine = move || async move {
         // Ends when the channel does: the port closes.
         let (_stop, shutdown) = oneshot::channel();
-        Engine::new(io::Port::Local(port), settings, routes, runtime, publish).run(shutdown).await;
+        Engine::new(io::Port::Local(port), settings, routes, runtime, publish, born).run(shutdown).await;
     };
     drop(IoThread::shared().expect("an IO thread can be started").run(engine));
     dial

@@ -36,11 +36,16 @@ pub(super) fn start(
     answers: &Answers,
 ) -> Started {
     let name = method.info.name;
+    let span = {
+        let context = &call.context;
+        tracing::debug_span!("handle", method = name, nonce = %context.nonce(), attempt = context.attempt())
+    };
     let mut answering = if method.inline() {
         // Within the user's runtime, so that the handler's timers, sockets and tasks are that runtime's.
         let _entered = runtime.enter();
         let began = Instant::now();
         let first = guarded(name, || {
+            let _within = span.enter();
             let mut answering = service.call(call);
             // The waker does nothing: a handler that is not done is polled again at once, as a task.
             match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -60,7 +65,10 @@ pub(super) fn start(
     };
     let mut guard = Guard { answer: Some((execution, name)), answers: answers.clone() };
     let task = async move {
-        let poll = std::future::poll_fn(|cx| poll_guarded(name, answering.as_mut(), cx));
+        let poll = std::future::poll_fn(|cx| {
+            let _within = span.enter();
+            poll_guarded(name, answering.as_mut(), cx)
+        });
         let terminal = poll.await;
         guard.answered(terminal);
     };

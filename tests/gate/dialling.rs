@@ -88,7 +88,10 @@ async fn one_that_closes_at_once_is_an_error() {
 
 #[tokio::test]
 async fn one_that_speaks_something_else_is_refused() {
-    let http = serve(|mut guest| guest.say(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    let http = serve(|mut guest| {
+        guest.say(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        guest.hears_the_end(); // had it left our greeting unread, its own words might be lost
+    });
     let error = fails(http, DealerOptions::dealer()).await;
     assert!(matches!(error, DialError::Refused(Refused::NoGreeting)), "{error}");
 

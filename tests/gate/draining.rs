@@ -46,12 +46,13 @@ async fn a_router_that_is_drained_after_sending_has_sent_all() {
         let mut router =
             Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), RouterOptions::router()).await.unwrap();
         tell.send(router.endpoint().clone()).unwrap();
-        while let RouterEvent::Opened(to, ..) = router.next().await {
-            for _ in 0..MESSAGES {
-                router.send(to, vec![Bytes::from(vec![5; 1 << 20])]).unwrap();
-            }
-            return router.drain(PATIENCE).await;
+        let RouterEvent::Opened(to, ..) = router.next().await else {
+            panic!("something comes before Opened")
+        };
+        for _ in 0..MESSAGES {
+            router.send(to, vec![Bytes::from(vec![5; 1 << 20])]).unwrap();
         }
+        router.drain(PATIENCE).await;
     });
     let endpoint: Endpoint = bound.await.unwrap();
     let heard = dealer.run(move || async move {
@@ -83,6 +84,17 @@ async fn a_drain_does_not_wait_longer_than_its_cap_for_one_that_never_reads() {
     .await;
     tokio::time::timeout(PATIENCE, echo.drain(Duration::from_millis(200))).await.expect("it hangs");
     drop(stranger);
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_one_that_never_said_who_it_is() {
+    let echo =
+        Echo::start(RouterOptions { handshake_timeout: PATIENCE * 2, ..RouterOptions::router() }).await;
+    let address = echo.address;
+    let silent = blocking(move || Stranger::connect(address)).await;
+    echo.until(|counters| counters.accepted == 1).await;
+    tokio::time::timeout(PATIENCE, echo.drain(PATIENCE * 2)).await.expect("it waits for the stranger");
+    drop(silent);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What honest peers see.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use selfsame::io::{
     CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
@@ -97,6 +99,28 @@ async fn strangers_of_one_identity_do_not_disturb_each_other() {
     })
     .await;
     assert_eq!(echo.until(|counters| counters.closed == 3).await.opened, 3);
+}
+
+#[tokio::test]
+async fn the_inner_socket_is_renewed_and_connections_of_the_old_one_go_on() {
+    // The gate looks after its sockets at a quarter of the shortest time-out.
+    let options =
+        RouterOptions { renew_after: 1, linger: Duration::from_millis(20), ..RouterOptions::router() };
+    let echo = Echo::start(options).await;
+    let address = echo.address;
+    let mut strangers = Vec::new();
+    for round in 0..5 {
+        let mut all = std::mem::take(&mut strangers);
+        strangers = blocking(move || {
+            all.push(Stranger::dealer(address, b""));
+            all.iter_mut().for_each(|stranger| stranger.echoes(b"still there"));
+            all
+        })
+        .await;
+        echo.until(|counters| counters.renewals == round + 1).await;
+    }
+    drop(strangers);
+    assert_eq!(echo.until(|counters| counters.closed == 5).await.renewals, 5);
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use selfsame::codegen::Method;
 use selfsame::io::{Dealer, DealerEvent, DealerOptions, Endpoint, IoThread};
-use selfsame::protocol::wire::{self, Ack, Answer, Call, Cancel, Encoder, Entry, Hello, Limits, Reply, Welcome};
+use selfsame::protocol::wire::{
+    self, Ack, Answer, Call, Cancel, Encoder, Entry, Hello, Limits, Reply, Welcome,
+};
 use selfsame::protocol::{CallId, Refusal, Registration, RetryClass, Session, WallTime};
 use tokio::sync::mpsc;
 
@@ -58,7 +60,14 @@ impl Hand {
             }
         }));
         let mut hand = Hand { welcome: Welcome::default(), outgoing, incoming, pings: 0, _stop: stop };
-        hand.say(Hello { id: 7, version: wire::VERSION, session: Session(1), resume, acked_below: 0, contracts: vec![] });
+        hand.say(Hello {
+            id: 7,
+            version: wire::VERSION,
+            session: Session(1),
+            resume,
+            acked_below: 0,
+            contracts: vec![],
+        });
         match hand.next().await {
             Entry::Welcome(welcome) => hand.welcome = welcome,
             other => panic!("no welcome but {other:?}"),
@@ -106,7 +115,10 @@ impl Hand {
     }
 
     pub async fn next(&mut self) -> Entry {
-        tokio::time::timeout(PATIENCE, self.incoming.recv()).await.expect("an answer in time").expect("a connection")
+        tokio::time::timeout(PATIENCE, self.incoming.recv())
+            .await
+            .expect("an answer in time")
+            .expect("a connection")
     }
 
     pub async fn reply(&mut self) -> Reply {

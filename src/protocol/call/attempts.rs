@@ -169,9 +169,9 @@ impl Client {
         let class = call.intent.retry;
         // A record may be gone when the server has not heard of us for its retention: then a retry must not arrive.
         let forgotten = class == RetryClass::Once && call.number.is_some() && self.is_forgotten(now);
-        class != RetryClass::Never
-            && call.tries < self.config.attempts
-            && !(forgotten && !call.unsettled.is_empty())
+        let may_have_run = !call.unsettled.is_empty();
+        let too_late = forgotten && may_have_run;
+        class != RetryClass::Never && call.tries < self.config.attempts && !too_late
     }
 
     fn count_retry(&mut self, handle: Handle, refusal: Option<Refusal>, delay: Duration) {

@@ -26,8 +26,10 @@ pub(super) struct Connection {
     pub hello: u64,
     pub hello_sent: Moment,
     hello_again: Moment,
-    /// Hellos since the server last gave an answer that did not ask for another.
+    /// Hellos that the server asked for since it last gave another answer.
     pub greetings: u32,
+    /// The latest hello only names contracts: what is under way stays under way.
+    pub comparing: bool,
     pub heard: Moment,
     spoke: Moment,
     /// The ping that is not answered yet.
@@ -39,8 +41,8 @@ pub(super) struct Connection {
 
 /// Silent intervals after which a peer counts as gone: two pings may be lost, as TCP would notice by then.
 const SILENT_INTERVALS: u32 = 3;
-/// Hellos in a row that lead nowhere, after which the connection is given up; connecting has a back-off, saying hello has none.
-const FUTILE_GREETINGS: u32 = 3;
+/// Hellos that the server asks for in a row, after which the connection is given up; connecting has a back-off, saying hello has none.
+const FUTILE_GREETINGS: u32 = 2;
 /// How often a hello is sent in the time that it has.
 const HELLO_COPIES: u32 = 3;
 /// Ranges in one ack: 4 KiB of header.
@@ -58,7 +60,8 @@ impl Client {
         self.connection.link = Link::Greeting;
         self.connection.hello = self.random.bits();
         self.connection.hello_sent = now;
-        self.connection.greetings += 1;
+        self.connection.comparing = false;
+        self.unnamed = false;
         if self.is_forgotten(now) {
             self.abandon_registration();
         }
@@ -96,7 +99,16 @@ impl Client {
         if self.connection.greetings >= FUTILE_GREETINGS {
             return self.reconnect("the server welcomes us and then does not know us");
         }
+        self.connection.greetings += 1;
         self.hello(now);
+    }
+
+    /// Says hello for the sake of contracts that the latest one did not name.
+    pub(super) fn name_contracts(&mut self, now: Moment) {
+        if self.unnamed && self.connection.link == Link::Ready {
+            self.hello(now);
+            self.connection.comparing = true;
+        }
     }
 
     /// The present registration is not to be resumed. False: that was known.

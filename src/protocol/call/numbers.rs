@@ -96,7 +96,7 @@ mod tests {
     proptest! {
         /// Against the obvious implementation: every number below the watermark or in a hole is closed, every other one is open.
         #[test]
-        fn closed_is_what_is_below_or_in_a_hole(choices in proptest::collection::vec(0u64..40, 0..400)) {
+        fn closed_is_what_is_below_or_in_a_hole(choices in proptest::collection::vec(0u64..40, 0..80)) {
             let mut numbers = Numbers::new();
             let mut model = BTreeMap::new();
             for choice in choices {

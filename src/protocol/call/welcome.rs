@@ -123,11 +123,13 @@ impl Client {
             return self.reconnect("the welcome names no registration, or one that was given up");
         }
         let resumed = known && same_store;
+        let same_life = before.is_some_and(|standing| standing.incarnation == welcome.incarnation);
+        let undisturbed = self.connection.comparing && resumed && same_life;
         if !resumed {
             self.leave_registration(same_store, now);
             self.counters.registrations += u64::from(self.standing.is_some());
         }
-        self.counters.welcomes += 1;
+        self.counters.welcomes += u64::from(!undisturbed);
         self.standing = Some(Standing::new(welcome, self.session, self.connection.hello_sent));
         if known && !same_store {
             // Numbers were used under this registration that this store may have forgotten, so they cannot be counted anew: another one.
@@ -136,9 +138,12 @@ impl Client {
         }
         self.compare_contracts(welcome);
         self.connection.link = Link::Ready;
-        let registration = welcome.registration;
-        self.actions.push_back(Action::Notice(Notice::Welcomed { registration, resumed }));
-        self.queue_again(now);
+        self.name_contracts(now);
+        if !undisturbed {
+            let registration = welcome.registration;
+            self.actions.push_back(Action::Notice(Notice::Welcomed { registration, resumed }));
+            self.queue_again(now);
+        }
     }
 
     /// Another registration, or another store: a call that may have run keeps its place only if running it twice is safe, or if its key

@@ -40,7 +40,7 @@ impl Dedup {
             let shed = Shed { refusal, retry_after, message: "this attempt was dealt with before".into() };
             return self.refuse_with(call, shed, mark.ambiguous(call.attempt));
         }
-        if let Some(shed) = shed.or_else(|| self.full(call, now)) {
+        if let Some(shed) = shed.or_else(|| self.full(call, class(attempt), now)) {
             let ambiguous = self.leave_mark(call, class(attempt), &shed);
             return self.refuse_with(call, shed, ambiguous);
         }
@@ -136,7 +136,7 @@ impl Dedup {
     }
 
     /// Why the machine itself has no room or no time for a new call.
-    fn full(&self, call: &Call, now: Now) -> Option<Shed> {
+    fn full(&self, call: &Call, class: RetryClass, now: Now) -> Option<Shed> {
         let shed = |refusal, message: &str| Some(Shed { message: message.into(), ..Shed::new(refusal) });
         if call.time_left.is_zero() {
             return shed(Refusal::Deadline, "the time was up when the call arrived");
@@ -146,6 +146,9 @@ impl Dedup {
         let session = self.sessions.get(&call.registration)?;
         if session.running >= *window as usize {
             return shed(Refusal::Overloaded, "too many calls of the session run");
+        }
+        if self.records.len() >= records.saturating_add(*keyed) {
+            return shed(Refusal::Overloaded, "the table of records is full");
         }
         match call.id {
             CallId::Sequenced(_)
@@ -158,6 +161,7 @@ impl Dedup {
             {
                 shed(Refusal::Overloaded, "the table of records is full")
             }
+            CallId::Keyed(_) if class != RetryClass::Once => None,
             CallId::Keyed(key) if key.expiry.0.saturating_sub(now.wall.0) > millis(*keyed_validity) => {
                 shed(Refusal::TooLarge, "the nonce is valid for longer than this server keeps records")
             }

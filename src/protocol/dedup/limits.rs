@@ -32,7 +32,8 @@ pub struct Limits {
     /// the table. Nobody loses anything when such a session goes, unless its first call takes that long to arrive.
     pub unused_retention: Duration,
     /// Records of keyed calls in all. Default 1,048,576: they stay until they expire, whatever is acknowledged, and cost some 300
-    /// bytes each without their bodies. At the bound keyed calls are shed until the oldest expire.
+    /// bytes each without their bodies. At the bound keyed calls that need a record are shed
+    /// until the oldest expire.
     pub keyed: usize,
     /// Bytes of replies kept for keyed calls. Default 256 MiB; apart from `bytes`, so that what has to stay for a day cannot crowd out
     /// what is acknowledged in milliseconds.

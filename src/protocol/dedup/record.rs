@@ -193,7 +193,7 @@ impl Records {
             }
             None => {
                 self.slots.push(Some(record));
-                // The limits of the machine are far below 2^32; their sum is clamped in `Dedup::new`.
+                // Fits: `Dedup::new` clamps the limits.
                 (self.slots.len() - 1) as Slot
             }
         };

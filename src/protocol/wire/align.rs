@@ -27,7 +27,7 @@ mod tests {
             let out = aligned(bytes.clone());
             assert_eq!(out, bytes);
             assert_eq!(out.as_ptr().addr() % 8, 0);
-            let was_aligned = bytes.as_ptr().addr() % 8 == 0;
+            let was_aligned = bytes.as_ptr().addr().is_multiple_of(8);
             assert_eq!(was_aligned, out.as_ptr() == bytes.as_ptr(), "copied if, and only if, it must be");
         }
         assert!(aligned(Bytes::new()).is_empty());

@@ -128,7 +128,9 @@ pub fn decode(frames: &[Bytes], limits: &Limits) -> Result<Decoded, DecodeError>
     within("entries of the message", entries.len() as usize, limits.entries)?;
 
     let mut source = Source { limits, bodies: Bodies::new(bodies, limits.body), items: words };
-    let mut decoded = Decoded::default();
+    // Room for as many as the header can hold at four words each, whatever it claims.
+    let room = (entries.len() as usize).min(words / 4);
+    let mut decoded = Decoded { entries: Vec::with_capacity(room), skipped: 0 };
     for entry in entries.iter() {
         match take_entry(entry, &mut source) {
             Some(taken) => decoded.entries.push(taken),

@@ -22,6 +22,10 @@ pub const OWN_FRAME: usize = 4 * 1024;
 /// The words of a header without entries: root pointer, root, tag of the list.
 const EMPTY_HEADER: usize = 3;
 
+/// A buffer of an encoder that is not larger than this is kept whatever happens: a few small entries fit, so that an exchange of single calls
+/// allocates none.
+const KEPT: usize = 4 * 1024;
+
 /// Gathers entries to one message. Keep it: its buffers are used again by the next message.
 ///
 /// Push until [`is_full`](Encoder::is_full), or until there is nothing more to say, then [`finish`](Encoder::finish).
@@ -143,12 +147,18 @@ impl Encoder {
             frames.push(Bytes::copy_from_slice(&self.shared));
         }
         frames.append(&mut self.own);
-        self.entries.clear();
-        self.shared.clear();
-        self.header_words = EMPTY_HEADER;
-        self.own_bytes = 0;
-        self.let_go_of_large_buffers();
+        self.let_go_of_idle_buffers();
+        self.clear();
         frames
+    }
+
+    /// Forgets what was pushed.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.header_words = EMPTY_HEADER;
+        self.shared.clear();
+        self.own.clear();
+        self.own_bytes = 0;
     }
 
     fn exceeds_a_limit(&self, entry: &Entry, words: usize) -> Option<String> {
@@ -211,12 +221,17 @@ impl Encoder {
         Bytes::from(serialize::write_message_to_words(&message))
     }
 
-    /// One large message must not be paid for ever by an encoder that goes on with small ones.
-    fn let_go_of_large_buffers(&mut self) {
-        if self.shared.capacity() > 2 * FLUSH {
+    /// A server has an encoder a connection, ten thousand perhaps, and a burst must not be paid for ever. So a buffer is kept while messages need
+    /// it, and the first that needs little, such as a heartbeat, ends that.
+    fn let_go_of_idle_buffers(&mut self) {
+        let idle = |bytes: usize, used: usize| bytes > KEPT && used < bytes / 8;
+        if idle(self.entries.capacity() * size_of::<(Entry, Place)>(), size_of_val(self.entries.as_slice())) {
+            self.entries = Vec::new();
+        }
+        if idle(self.shared.capacity(), self.shared.len()) {
             self.shared = Vec::new();
         }
-        if self.scratch.len() * 8 > 2 * FLUSH {
+        if idle(self.scratch.len() * 8, self.header_words * 8) {
             self.scratch = Vec::new();
         }
     }

@@ -148,6 +148,7 @@ fn put_numbers(numbers: &Numbers, mut to: schema::numbers::Builder<'_>) {
     to.set_publisher(numbers.publisher);
     to.set_sync(numbers.sync);
     to.set_more(numbers.more);
+    to.set_interval(put_duration(numbers.interval));
     if !numbers.last.is_empty() {
         let mut list = to.init_last(count(numbers.last.len()));
         for (at, last) in numbers.last.iter().enumerate() {

@@ -227,6 +227,7 @@ fn take_numbers(
         sync: from.get_sync(),
         last,
         more: from.get_more(),
+        interval: take_duration(from.get_interval()),
     }))
 }
 

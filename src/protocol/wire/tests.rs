@@ -110,6 +110,17 @@ fn an_encoder_is_full_at_the_flush_threshold_and_gives_back_what_it_does_not_tak
 }
 
 #[test]
+fn a_cleared_encoder_has_forgotten_everything() {
+    let mut encoder = Encoder::new(Limits::default());
+    encoder.push(Entry::Call(call(Bytes::from(vec![0; OWN_FRAME])))).unwrap();
+    encoder.push(Entry::Call(call(Bytes::from_static(b"small")))).unwrap();
+    encoder.clear();
+    assert!(encoder.is_empty() && !encoder.is_full());
+    encoder.push(Entry::Ping(5)).unwrap();
+    assert_eq!(encoder.finish(), message([Entry::Ping(5)]));
+}
+
+#[test]
 fn an_entry_that_exceeds_a_limit_by_itself_is_given_back_whole() {
     let mut encoder = Encoder::new(Limits::default());
     encoder.set_body_limit(100);
@@ -264,11 +275,12 @@ fn a_message_beyond_the_limits_is_refused_as_a_whole() {
     assert_eq!(refusal(&[Bytes::new()], limits), Refusal::Malformed);
     assert_eq!(refusal(&[ping.slice(..ping.len() - 1)], limits), Refusal::Malformed);
     assert_eq!(refusal(&[Bytes::from(vec![0xff; 64])], limits), Refusal::Malformed);
+    let one = std::slice::from_ref(&ping);
     let header = u32::try_from(ping.len()).unwrap() - 1;
-    assert_eq!(refusal(&[ping.clone()], Limits { header, ..limits }), Refusal::TooLarge);
-    assert_eq!(refusal(&[ping.clone()], Limits { entries: 1, ..limits }), Refusal::TooLarge);
+    assert_eq!(refusal(one, Limits { header, ..limits }), Refusal::TooLarge);
+    assert_eq!(refusal(one, Limits { entries: 1, ..limits }), Refusal::TooLarge);
     assert_eq!(refusal(&[ping.clone(), ping.clone()], Limits { frames: 1, ..limits }), Refusal::TooLarge);
-    assert_eq!(decode(&[ping], &limits).unwrap().entries.len(), 2);
+    assert_eq!(decode(one, &limits).unwrap().entries.len(), 2);
 }
 
 #[test]
@@ -289,10 +301,10 @@ fn a_few_bytes_do_not_stand_for_many() {
     let pointer = 8 + 3 * 8 + 4 * 8 + 2 * 8; // segment table; root pointer, root, tag; entry; number, registration
     assert_eq!(
         bytes[pointer + 4..pointer + 8],
-        (32 << 3 | 7u32).to_le_bytes(),
+        ((32 << 3) | 7u32).to_le_bytes(),
         "a list of 32 words of structs"
     );
-    bytes[pointer + 4..pointer + 8].copy_from_slice(&(33 * 8 << 3 | 2u32).to_le_bytes());
+    bytes[pointer + 4..pointer + 8].copy_from_slice(&(((33 * 8) << 3) | 2u32).to_le_bytes());
     let decoded = decode(&[Bytes::from(bytes)], &Limits::default()).unwrap();
     assert_eq!(refusal_of(&decoded.entries[0]), Refusal::Malformed);
 

@@ -65,7 +65,14 @@ fn s18_records_in_all_are_bounded() {
     rig.run(&bob, &bob.keyed(1), b"reply");
     rig.run(&bob, &bob.keyed(2), b"reply");
     assert_eq!(rig.refusal(&bob, &bob.keyed(3)), OVERLOADED);
+    let overloaded_or_open = (Refusal::Overloaded, true);
+    assert_eq!(
+        rig.refusal(&bob, &classed(bob.keyed(4), RetryClass::ReadOnly)),
+        overloaded_or_open,
+        "runs are bounded too"
+    );
     rig.ack(&ann, 2, &[]);
+    rig.run(&bob, &classed(bob.keyed(4), RetryClass::ReadOnly), b"needs no record");
     rig.run(&bob, &attempt(&bob.call(2), 2), b"reply");
     rig.pass(Duration::from_secs(3600));
     let client = rig.client();
@@ -124,12 +131,8 @@ fn s18_sessions_are_bounded_and_none_ends_before_its_time() {
     rig.now.moment += rig.dedup.limits().unused_retention;
     let newcomer = rig.client();
     assert_eq!(rig.dedup.counters().sessions, 2, "those that were never used have made room");
-    assert!(rig.answer(&clients[0], &client_retry(&clients[0])).replayed);
+    assert!(rig.answer(&clients[0], &attempt(&clients[0].call(1), 2)).replayed);
     rig.run(&newcomer, &newcomer.call(1), b"reply");
-}
-
-fn client_retry(client: &Client) -> Call {
-    attempt(&client.call(1), 2)
 }
 
 #[test]

@@ -224,7 +224,7 @@ impl World {
         }
         let (now, limits) = (self.rig.dedup.counters(), limits());
         assert!(now.sessions <= limits.sessions && now.keyed <= limits.keyed);
-        assert!(now.records <= limits.records + limits.keyed + limits.sessions * limits.window as usize);
+        assert!(now.records <= limits.records + limits.keyed);
         assert!(now.notes <= limits.sessions * 4 * limits.window as usize, "{now:?}");
         assert!(now.bytes <= (limits.bytes + limits.keyed_bytes) * 5 / 4);
     }

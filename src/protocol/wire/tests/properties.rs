@@ -163,9 +163,11 @@ fn entry() -> impl Strategy<Value = Entry> {
                 Entry::Event(Event { publisher, epoch, sequence, type_id, trace, body })
             }
         ),
-        (any::<[u64; 2]>(), vec(last, 0..5), any::<bool>()).prop_map(|([publisher, sync], last, more)| {
-            Entry::Numbers(Numbers { publisher, sync, last, more })
-        }),
+        (any::<[u64; 2]>(), vec(last, 0..5), any::<bool>(), millis()).prop_map(
+            |([publisher, sync], last, more, interval)| {
+                Entry::Numbers(Numbers { publisher, sync, last, more, interval })
+            }
+        ),
     ]
 }
 
@@ -224,7 +226,7 @@ fn check(frames: &[Bytes], limits: &Limits) -> Result<(), TestCaseError> {
     for entry in &entries {
         let body = body_of(entry);
         prop_assert!(body.len() <= limits.body as usize);
-        prop_assert!(body.is_empty() || body.as_ptr().addr() % 8 == 0);
+        prop_assert!(body.is_empty() || body.as_ptr().addr().is_multiple_of(8));
     }
     Ok(())
 }

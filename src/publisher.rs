@@ -1,0 +1,306 @@
+//! Publishing events: [`Publisher`], and what it is built with.
+//!
+//! An event is built and given its topic frame in the task that publishes it, and crosses to the publisher's IO thread by a queue bounded in
+//! bytes. There `protocol::fanout` numbers it and decides who gets it; [`serving`] moves it to the sockets. What this is not: a
+//! log. An event that nobody has subscribed to is gone, and a subscriber that was away is told how much it missed, not what.
+
+mod publish;
+mod serving;
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use capnp::message::{Builder, HeapAllocator};
+use capnp::serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::codegen::Topic;
+use crate::error::SetupError;
+use crate::io::{Endpoint, IoThread, Router, RouterOptions};
+use crate::message::Filled;
+use crate::protocol::fanout::{Fanout, Limits, Published, RESERVED};
+use crate::protocol::sequence::TOPIC_LIMIT;
+use crate::protocol::wire;
+
+pub use crate::protocol::fanout::{Policy, PublisherCounters};
+pub use publish::{Publish, PublishError};
+
+/// Publishes events at one endpoint. Cheap to clone; all clones are one publisher.
+///
+/// Any number of subscribers connect to it; none can hold up another, or the memory of this process, beyond what the
+/// [builder](Publisher::builder) says. Events of one task arrive in the order in which they were published.
+///
+/// When the last clone is dropped the endpoint closes at once and what still waits is lost: [`shutdown`](Publisher::shutdown) first.
+#[derive(Clone)]
+pub struct Publisher(Arc<Inner>);
+
+struct Inner {
+    endpoint: String,
+    events: mpsc::UnboundedSender<Published>,
+    shared: Arc<Shared>,
+    largest: usize,
+    drain: Duration,
+    stop: watch::Sender<Option<Duration>>,
+    done: watch::Receiver<bool>,
+    // Dropped with the last clone, which ends the tasks on it.
+    _thread: IoThread,
+}
+
+/// What both sides of the queue see.
+struct Shared {
+    /// The bytes of the queue that are free. An event takes its cost here before it is queued.
+    room: Semaphore,
+    capacity: usize,
+    counters: Mutex<PublisherCounters>,
+}
+
+impl Publisher {
+    /// Binds to an endpoint such as `tcp://0.0.0.0:7315`, with the defaults. Port 0 takes a free one: see [`endpoint`](Publisher::endpoint).
+    ///
+    /// # Errors
+    /// If the endpoint is none, or cannot be bound.
+    pub async fn bind(endpoint: impl AsRef<str>) -> Result<Publisher, SetupError> {
+        Publisher::builder().bind(endpoint).await
+    }
+
+    /// Limits and policy, to be changed before it is bound.
+    pub fn builder() -> PublisherBuilder {
+        PublisherBuilder::default()
+    }
+
+    /// Where it is bound, with the port that was chosen.
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// The topic of a contract's event struct, to publish to.
+    pub fn topic<T: Topic>(&self) -> TopicPublisher<T> {
+        TopicPublisher { publisher: self.clone(), of: PhantomData }
+    }
+
+    /// What it did since it was bound.
+    pub fn counters(&self) -> PublisherCounters {
+        *self.0.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more events, sends what waits, and closes; within [`PublisherBuilder::drain`], then what is left is dropped.
+    pub async fn shutdown(&self) {
+        self.0.shared.room.close();
+        self.0.stop.send_replace(Some(self.0.drain));
+        // An error: the thread is gone, and with it all there was to drain.
+        let _ = self.0.done.clone().wait_for(|done| *done).await;
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Publisher({})", self.0.endpoint)
+    }
+}
+
+/// One topic of a [`Publisher`].
+pub struct TopicPublisher<T> {
+    publisher: Publisher,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for TopicPublisher<T> {
+    fn clone(&self) -> Self {
+        TopicPublisher { publisher: self.publisher.clone(), of: PhantomData }
+    }
+}
+
+impl<T: Topic> std::fmt::Debug for TopicPublisher<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TopicPublisher({} at {})", T::NAME, self.publisher.0.endpoint)
+    }
+}
+
+impl<T: Topic> TopicPublisher<T> {
+    /// Builds an event, here and now; the future that is returned publishes it: `topic.publish(|mut e| e.set_user("ann")).await?`.
+    ///
+    /// It resolves when the event is queued, not when somebody has it. It waits while the queue to the publisher's thread is full:
+    /// under [`Policy::Block`] because of subscribers, else because more is published than the thread can pass on.
+    pub fn publish<R: Filled>(&self, fill: impl FnOnce(T::Builder<'_>) -> R) -> Publish {
+        Publish::new(self.publisher.clone(), self.event(fill))
+    }
+
+    fn event<R: Filled>(&self, fill: impl FnOnce(T::Builder<'_>) -> R) -> Result<Published, PublishError> {
+        if T::NAME.as_bytes().starts_with(RESERVED) || T::NAME.contains('/') {
+            return Err(PublishError::Topic { topic: T::NAME });
+        }
+        let building = |error: capnp::Error| PublishError::Build { topic: T::NAME, why: error.to_string() };
+        // 512 bytes hold most events in one segment; larger ones grow by themselves.
+        let mut builder = Builder::new(HeapAllocator::new().first_segment_words(64));
+        fill(builder.init_root()).filled().map_err(building)?;
+        let key = builder.get_root_as_reader().and_then(T::key).map_err(building)?.unwrap_or_default();
+        let topic = [T::NAME.as_bytes(), b"/", &key].concat();
+        if topic.len() > TOPIC_LIMIT {
+            return Err(PublishError::KeyTooLong { topic: T::NAME, length: topic.len(), limit: TOPIC_LIMIT });
+        }
+        let body = serialize::write_message_to_words(&builder);
+        let event = Published { topic: topic.into(), type_id: T::TYPE_ID, trace: None, body: body.into() };
+        let (length, limit) = (event.cost(), self.publisher.0.largest);
+        if length > limit {
+            return Err(PublishError::TooLarge { topic: T::NAME, length, limit });
+        }
+        Ok(event)
+    }
+}
+
+/// The limits of a [`Publisher`]. Each says its default, and what reaching it costs.
+#[derive(Clone, Debug)]
+pub struct PublisherBuilder {
+    limits: Limits,
+    backlog: usize,
+    drain: Duration,
+    router: RouterOptions,
+}
+
+impl Default for PublisherBuilder {
+    fn default() -> Self {
+        PublisherBuilder {
+            limits: Limits::default(),
+            backlog: 4 * 1024 * 1024,
+            drain: Duration::from_secs(5),
+            router: RouterOptions::publisher(),
+        }
+    }
+}
+
+impl PublisherBuilder {
+    /// Bytes that may wait for one subscriber. Default 1 MiB, and no single event may be larger. When it is full, the
+    /// [policy](PublisherBuilder::policy) decides.
+    #[must_use]
+    pub fn queue(mut self, bytes: usize) -> Self {
+        self.limits.queue = bytes.max(1024);
+        self
+    }
+
+    /// What happens when a subscriber's queue is full. Default [`Policy::DropOldest`].
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.limits.policy = policy;
+        self
+    }
+
+    /// Under [`Policy::Block`], how long one event may wait for a subscriber before that is disconnected. Default 10 s.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.limits.patience = patience;
+        self
+    }
+
+    /// Bytes of events that may wait between those who publish and the publisher's thread; then publishing waits. Default 4 MiB: a few
+    /// milliseconds of what the thread passes on.
+    #[must_use]
+    pub fn backlog(mut self, bytes: usize) -> Self {
+        self.backlog = bytes.clamp(1024, u32::MAX as usize);
+        self
+    }
+
+    /// The interval in which subscribers are told the last numbers, and that this publisher lives. Default 1 s, at least 10 ms. A loss that no
+    /// later event reveals, and a lost connection, are noticed within one and three of them.
+    #[must_use]
+    pub fn beacon(mut self, interval: Duration) -> Self {
+        self.limits.beacon = interval.max(Duration::from_millis(10));
+        self
+    }
+
+    /// Subscriptions of one connection; with one more it is closed. Default 1,024.
+    #[must_use]
+    pub fn subscriptions(mut self, count: usize) -> Self {
+        self.limits.subscriptions = count;
+        self
+    }
+
+    /// Keys whose last number is remembered, of all topics together. Default 65,536, some 200 bytes each. With more keys alive at once, the one that
+    /// was idle longest is forgotten and numbered anew, and the loss of its last events may go untold.
+    #[must_use]
+    pub fn keys(mut self, count: usize) -> Self {
+        self.limits.keys = count;
+        self
+    }
+
+    /// Subscribers connected at once; one more is turned away. Default: as many as the process has file descriptors for, at three each.
+    #[must_use]
+    pub fn subscribers(mut self, count: usize) -> Self {
+        self.router.connections_limit = count;
+        self
+    }
+
+    /// How long a stranger may take for the handshake. Default 5 s.
+    #[must_use]
+    pub fn handshake(mut self, timeout: Duration) -> Self {
+        self.router.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long [`Publisher::shutdown`] may take to send what waits. Default 5 s.
+    #[must_use]
+    pub fn drain(mut self, cap: Duration) -> Self {
+        self.drain = cap;
+        self
+    }
+
+    /// Binds to an endpoint such as `tcp://0.0.0.0:7315`.
+    ///
+    /// # Errors
+    /// If the endpoint is none, or cannot be bound.
+    pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Publisher, SetupError> {
+        self.open(endpoint.as_ref()).await
+    }
+
+    async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
+        let PublisherBuilder { limits, backlog, drain, mut router } = self;
+        let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
+        let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
+        // A subscriber says nothing longer than a subscription, so nobody can make us hold more.
+        router.frame_limit = 4 * 1024;
+        router.message_limit = 4 * 1024;
+        let thread = IoThread::start("selfsame-publish").map_err(|error| cannot(&error))?;
+        let shared =
+            Arc::new(Shared { room: Semaphore::new(backlog), capacity: backlog, counters: Mutex::default() });
+        let (events, queue) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(None);
+        let (finished, done) = watch::channel(false);
+        let (tell, bound) = oneshot::channel();
+        let wire_limits = wire::Limits::default();
+        let largest = limits.queue.min(backlog).min(wire_limits.body as usize);
+        let serving = {
+            let shared = shared.clone();
+            move || async move {
+                match Router::bind(&parsed, router).await {
+                    Ok(router) => {
+                        // Nobody waits any more: the publisher is not wanted.
+                        let Ok(()) = tell.send(Ok(router.endpoint().to_string())) else { return };
+                        let fanout = Fanout::new(crate::random::u64(), limits.clone());
+                        serving::Serving::new(router, fanout, &limits, wire_limits, queue, shared)
+                            .run(stopped)
+                            .await;
+                    }
+                    Err(error) => drop(tell.send(Err(error))),
+                }
+                finished.send_replace(true);
+            }
+        };
+        drop(thread.run(serving));
+        let endpoint = match bound.await {
+            Ok(Ok(endpoint)) => endpoint,
+            Ok(Err(error)) => return Err(cannot(&error)),
+            Err(_) => return Err(cannot(&"its IO thread ended")),
+        };
+        tracing::debug!(endpoint, "publisher bound");
+        Ok(Publisher(Arc::new(Inner {
+            endpoint,
+            events,
+            shared,
+            largest,
+            drain,
+            stop,
+            done,
+            _thread: thread,
+        })))
+    }
+}

@@ -1,0 +1,229 @@
+//! What subscriptions and connections share: who wants which events, where that stands, and the inboxes between threads.
+//!
+//! State alone, under locks that are held for moments: the drivers compare it with what they have told their publishers, so nothing is lost
+//! between them and no command has to wait.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::inbox::{Inbox, Item};
+use super::{SubscriberCounters, SubscriptionCounters};
+
+/// One subscription, as the drivers see it.
+pub(super) struct Feed {
+    pub id: u64,
+    pub topic: &'static str,
+    /// None: all.
+    keys: Option<HashSet<Bytes>>,
+    inbox: Mutex<Reading>,
+    delivered: AtomicU64,
+    missed: AtomicU64,
+}
+
+struct Reading {
+    inbox: Inbox,
+    reader: Option<Waker>,
+    ended: bool,
+}
+
+impl Feed {
+    /// The topic frames' prefixes that a publisher has to be told.
+    pub fn prefixes(&self) -> impl Iterator<Item = Bytes> {
+        let whole = self.keys.is_none().then(|| Bytes::from(format!("{}/", self.topic)));
+        let keys = self.keys.iter().flatten();
+        whole.into_iter().chain(keys.map(|key| Bytes::from([self.topic.as_bytes(), b"/", key].concat())))
+    }
+
+    /// Whether it wants this key of its topic. Exactly this: to the publisher, `ann` is the prefix of `anna` too.
+    pub fn wants(&self, key: &[u8]) -> bool {
+        self.keys.as_ref().is_none_or(|keys| keys.contains(key))
+    }
+
+    /// Unless it has ended.
+    pub fn push(&self, item: Item) {
+        match &item {
+            Item::Event { .. } => drop(self.delivered.fetch_add(1, Ordering::Relaxed)),
+            Item::Gap { missed, .. } => drop(self.missed.fetch_add(*missed, Ordering::Relaxed)),
+            _ => {}
+        }
+        let mut reading = lock(&self.inbox);
+        if reading.ended {
+            return;
+        }
+        reading.inbox.push(item);
+        let reader = reading.reader.take();
+        drop(reading);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let mut reading = lock(&self.inbox);
+        match reading.inbox.pop() {
+            Some(item) => Poll::Ready(Some(item)),
+            None if reading.ended => Poll::Ready(None),
+            None => {
+                reading.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Nothing more will come.
+    fn end(&self) {
+        let mut reading = lock(&self.inbox);
+        reading.ended = true;
+        if let Some(reader) = reading.reader.take() {
+            reader.wake();
+        }
+    }
+
+    pub fn counters(&self) -> SubscriptionCounters {
+        SubscriptionCounters {
+            received: self.delivered.load(Ordering::Relaxed),
+            missed: self.missed.load(Ordering::Relaxed),
+            dropped: lock(&self.inbox).inbox.dropped(),
+        }
+    }
+}
+
+/// How far the connection to a publisher is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The first attempt to reach it is not over yet.
+    Trying,
+    /// It is there.
+    Up,
+    /// It is not, for now.
+    Down,
+}
+
+struct Place {
+    reach: Reach,
+    /// The subscriptions that it has confirmed, ever.
+    standing: BTreeSet<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    feeds: BTreeMap<u64, Arc<Feed>>,
+    places: Vec<Place>,
+    next: u64,
+    ended: bool,
+}
+
+/// All subscriptions of a subscriber, and its publishers.
+pub(super) struct Board {
+    state: Mutex<State>,
+    /// Counts up when `standing` or `reach` changed.
+    progress: watch::Sender<u64>,
+    pub counters: Mutex<SubscriberCounters>,
+}
+
+impl Board {
+    pub fn new() -> Self {
+        Board { state: Mutex::default(), progress: watch::channel(0).0, counters: Mutex::default() }
+    }
+
+    pub fn add_place(&self) -> usize {
+        let mut state = lock(&self.state);
+        state.places.push(Place { reach: Reach::Trying, standing: BTreeSet::new() });
+        state.places.len() - 1
+    }
+
+    pub fn add_feed(&self, topic: &'static str, keys: Option<HashSet<Bytes>>, queue: usize) -> Arc<Feed> {
+        let mut state = lock(&self.state);
+        state.next += 1;
+        let reading = Reading { inbox: Inbox::new(queue), reader: None, ended: state.ended };
+        let feed = Arc::new(Feed {
+            id: state.next,
+            topic,
+            keys,
+            inbox: Mutex::new(reading),
+            delivered: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        });
+        state.feeds.insert(feed.id, feed.clone());
+        feed
+    }
+
+    /// Nobody reads it any more.
+    pub fn remove_feed(&self, id: u64) {
+        let mut state = lock(&self.state);
+        if let Some(feed) = state.feeds.remove(&id) {
+            // A driver may know it for some time yet; what it holds goes now.
+            feed.end();
+            lock(&feed.inbox).inbox.clear();
+        }
+        for place in &mut state.places {
+            place.standing.remove(&id);
+        }
+    }
+
+    pub fn feeds(&self) -> Vec<Arc<Feed>> {
+        lock(&self.state).feeds.values().cloned().collect()
+    }
+
+    pub fn reached(&self, place: usize, reach: Reach) {
+        lock(&self.state).places[place].reach = reach;
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    /// The publisher at this place has confirmed these.
+    pub fn stand(&self, place: usize, feeds: impl Iterator<Item = u64>) {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let alive = feeds.filter(|id| state.feeds.contains_key(id));
+        state.places[place].standing.extend(alive);
+        drop(guard);
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until every publisher that can be reached has confirmed a subscription, and one at least.
+    pub async fn stands(&self, id: u64) {
+        let mut progress = self.progress.subscribe();
+        while !self.stands_now(id) {
+            // Marked as seen before `stands_now` looked, so no change is slept through. The sender lives as long as `self`.
+            let _ = progress.changed().await;
+        }
+    }
+
+    fn stands_now(&self, id: u64) -> bool {
+        let state = lock(&self.state);
+        let confirmed = |place: &Place| place.standing.contains(&id);
+        let decided = |place: &Place| confirmed(place) || place.reach == Reach::Down;
+        state.ended || (state.places.iter().all(decided) && state.places.iter().any(confirmed))
+    }
+
+    /// For an error: how many publishers are there, of how many.
+    pub fn places(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.places.iter().filter(|place| place.reach == Reach::Up).count(), state.places.len())
+    }
+
+    pub fn end(&self) {
+        let mut state = lock(&self.state);
+        state.ended = true;
+        state.feeds.values().for_each(|feed| feed.end());
+        drop(state);
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    pub fn has_ended(&self) -> bool {
+        lock(&self.state).ended
+    }
+
+    pub fn count(&self, how: impl FnOnce(&mut SubscriberCounters)) {
+        how(&mut lock(&self.counters));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,257 @@
+//! What is said on the connections to one publisher, and how what is heard gets to the subscriptions. Frames in, frames and items out; it
+//! moves no bytes itself.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::feed::{Board, Feed};
+use super::inbox::Item;
+use crate::protocol::fanout::{BEACON, sync_id, sync_topic};
+use crate::protocol::sequence::{Learned, TOPIC_LIMIT, Tracker};
+use crate::protocol::wire::{self, BadEntry, Entry, Event, Limits, Numbers};
+
+/// A body of this many bytes is kept as it came. A smaller one is copied: it would keep a read buffer of 64 KiB alive.
+const KEEP: usize = 16 * 1024;
+
+/// What a message meant to the connection itself.
+pub(super) enum Heard {
+    /// A sync was answered; beacons come in this interval.
+    Synced {
+        interval: Duration,
+    },
+    Other,
+}
+
+pub(super) struct Session {
+    board: Arc<Board>,
+    place: usize,
+    name: Arc<str>,
+    tracker: Tracker,
+    limits: Limits,
+    /// By topic, as of the last look at the board.
+    routes: HashMap<&'static str, Vec<Arc<Feed>>>,
+    /// Subscriptions that stand here; events go to no other.
+    standing: BTreeSet<u64>,
+    /// The prefixes that this connection has subscribed to.
+    subscribed: BTreeSet<Bytes>,
+    /// Those that the tracker may know: of the last connection too.
+    followed: BTreeSet<Bytes>,
+    /// Syncs that are not answered, with the subscriptions that stand when they are.
+    syncs: BTreeMap<u64, BTreeSet<u64>>,
+    last_sync: u64,
+    /// A sync is to be sent, whether there are new subscriptions or not.
+    wants_sync: bool,
+    /// Ever in sync; and lost since.
+    was_up: bool,
+    was_lost: bool,
+}
+
+impl Session {
+    pub fn new(board: Arc<Board>, place: usize, name: Arc<str>, tracker: Tracker) -> Self {
+        Session {
+            board,
+            place,
+            name,
+            tracker,
+            limits: Limits::default(),
+            routes: HashMap::new(),
+            standing: BTreeSet::new(),
+            subscribed: BTreeSet::new(),
+            followed: BTreeSet::new(),
+            syncs: BTreeMap::new(),
+            last_sync: 0,
+            wants_sync: false,
+            was_up: false,
+            was_lost: false,
+        }
+    }
+
+    /// There is a connection, to a publisher that knows nothing of us.
+    pub fn connected(&mut self) {
+        self.subscribed.clear();
+        self.syncs.clear();
+        self.wants_sync = true;
+    }
+
+    /// The connection ended, or could not be made.
+    pub fn lost(&mut self) {
+        if self.was_up && !self.was_lost {
+            self.was_lost = true;
+            tracing::warn!(publisher = %self.name, "lost the publisher");
+            self.tell_all(Item::Disconnected);
+        }
+    }
+
+    /// Whether [`wishes`](Session::wishes) has something to say although no subscription came or went.
+    pub fn has_wishes(&self) -> bool {
+        self.wants_sync
+    }
+
+    /// What is to be sent, so that the publisher knows what is wanted: cancels, subscriptions, and a sync if any are new.
+    pub fn wishes(&mut self) -> Vec<Vec<Bytes>> {
+        let feeds = self.board.feeds();
+        let wanted: BTreeSet<Bytes> = feeds.iter().flat_map(|feed| feed.prefixes()).collect();
+        let mut messages = Vec::new();
+        for gone in self.subscribed.difference(&wanted) {
+            messages.push(vec![said(0, gone)]);
+        }
+        for new in wanted.difference(&self.subscribed) {
+            messages.push(vec![said(1, new)]);
+        }
+        for gone in self.followed.difference(&wanted) {
+            self.tracker.leave(gone);
+        }
+        self.followed = wanted.clone();
+        self.subscribed = wanted;
+        let all: BTreeSet<u64> = feeds.iter().map(|feed| feed.id).collect();
+        self.standing.retain(|id| all.contains(id));
+        let asked =
+            |id: &u64| self.standing.contains(id) || self.syncs.values().any(|feeds| feeds.contains(id));
+        if self.wants_sync || !all.iter().all(asked) {
+            self.wants_sync = false;
+            self.last_sync += 1;
+            self.syncs.insert(self.last_sync, all);
+            messages.push(vec![said(1, &sync_topic(self.last_sync))]);
+        }
+        self.routes.clear();
+        for feed in feeds {
+            self.routes.entry(feed.topic).or_default().push(feed);
+        }
+        messages
+    }
+
+    /// A message came.
+    pub fn hear(&mut self, frames: &[Bytes]) -> Heard {
+        let Some((topic, rest)) = frames.split_first().filter(|(topic, _)| topic.len() <= TOPIC_LIMIT) else {
+            self.board.count(|counters| counters.malformed += 1);
+            return Heard::Other;
+        };
+        let decoded = match wire::decode(rest, &self.limits) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.malformed(topic, &error.message);
+                return Heard::Other;
+            }
+        };
+        // All events of a message share their topic frame, and so does what is kept of them.
+        let topic = Bytes::copy_from_slice(topic);
+        let mut heard = Heard::Other;
+        for entry in decoded.entries {
+            match entry {
+                Ok(Entry::Event(event)) => self.event(&topic, event),
+                Ok(Entry::Numbers(numbers)) if sync_id(&topic) == Some(numbers.sync) => {
+                    heard = Heard::Synced { interval: numbers.interval };
+                    self.synced(&numbers);
+                }
+                Ok(Entry::Numbers(numbers)) if topic == BEACON => {
+                    self.wants_sync |= numbers.more;
+                    let learned = self.tracker.beacon(&numbers);
+                    self.tell(learned);
+                }
+                // Not for subscribers.
+                Ok(_) => {}
+                Err(BadEntry { message, .. }) => self.malformed(&topic, &message),
+            }
+        }
+        heard
+    }
+
+    fn event(&mut self, topic: &Bytes, event: Event) {
+        let judgement = self.tracker.event(event.publisher, topic, event.epoch, event.sequence);
+        if judgement.restarted {
+            self.restarted();
+        }
+        if judgement.missed > 0 {
+            self.gap(topic, judgement.missed);
+        }
+        self.board.count(|counters| match judgement.deliver {
+            true => counters.events += 1,
+            false => counters.not_delivered += 1,
+        });
+        if !judgement.deliver {
+            return;
+        }
+        let body = if event.body.len() < KEEP { Bytes::copy_from_slice(&event.body) } else { event.body };
+        for feed in self.readers(topic) {
+            let (topic, body, endpoint) = (topic.clone(), body.clone(), self.name.clone());
+            feed.push(Item::Event { topic, type_id: event.type_id, body, endpoint });
+        }
+    }
+
+    /// The publisher has answered a sync, and with it all earlier ones.
+    fn synced(&mut self, numbers: &Numbers) {
+        // The answer to a sync that we never sent says nothing.
+        let Some(feeds) = self.syncs.remove(&numbers.sync) else { return };
+        self.syncs.retain(|sync, _| *sync > numbers.sync);
+        if std::mem::take(&mut self.was_lost) {
+            tracing::info!(publisher = %self.name, "reached the publisher again");
+            self.board.count(|counters| counters.reconnects += 1);
+            self.tell_all(Item::Reconnected);
+        }
+        self.was_up = true;
+        let routes = self.routes.values().flatten();
+        let prefixes: Vec<Bytes> =
+            routes.filter(|feed| feeds.contains(&feed.id)).flat_map(|feed| feed.prefixes()).collect();
+        let learned = self.tracker.synced(prefixes.iter(), numbers);
+        self.tell(learned);
+        // What earlier syncs asked for, this one asked for too, if it is still wanted.
+        self.standing.extend(feeds);
+        self.board.stand(self.place, self.standing.iter().copied());
+    }
+
+    fn tell(&self, learned: Learned) {
+        if learned.restarted {
+            self.restarted();
+        }
+        for (topic, missed) in learned.gaps {
+            self.gap(&topic, missed);
+        }
+    }
+
+    fn restarted(&self) {
+        tracing::info!(publisher = %self.name, "the publisher restarted");
+        self.board.count(|counters| counters.restarts += 1);
+        self.tell_all(Item::Restarted);
+    }
+
+    fn gap(&self, topic: &Bytes, missed: u64) {
+        tracing::debug!(publisher = %self.name, topic = %topic.escape_ascii(), missed, "events are lost");
+        self.board.count(|counters| counters.missed = counters.missed.saturating_add(missed));
+        for feed in self.readers(topic) {
+            feed.push(Item::Gap { topic: Some(topic.clone()), missed });
+        }
+    }
+
+    fn malformed(&self, topic: &[u8], why: &str) {
+        tracing::warn!(publisher = %self.name, topic = %topic.escape_ascii(), why, "an event cannot be read");
+        self.board.count(|counters| counters.malformed += 1);
+        let topic = Bytes::copy_from_slice(topic);
+        for feed in self.readers(&topic) {
+            feed.push(Item::Malformed { topic: topic.clone(), endpoint: self.name.clone(), why: why.into() });
+        }
+    }
+
+    /// The subscriptions that stand here and want this topic frame.
+    fn readers<'a>(&'a self, topic: &'a [u8]) -> impl Iterator<Item = &'a Arc<Feed>> {
+        // Without a `/` it is no topic frame.
+        let slash = topic.iter().position(|byte| *byte == b'/');
+        let split = slash.and_then(|at| Some((std::str::from_utf8(&topic[..at]).ok()?, &topic[at + 1..])));
+        let routed = split.and_then(|(name, key)| Some((self.routes.get(name)?, key)));
+        let feeds = routed.into_iter().flat_map(|(feeds, key)| feeds.iter().map(move |feed| (feed, key)));
+        feeds.filter(|(feed, key)| self.standing.contains(&feed.id) && feed.wants(key)).map(|(feed, _)| feed)
+    }
+
+    fn tell_all(&self, item: impl Fn(Arc<str>) -> Item) {
+        for feed in self.routes.values().flatten().filter(|feed| self.standing.contains(&feed.id)) {
+            feed.push(item(self.name.clone()));
+        }
+    }
+}
+
+/// What a SUB socket says: one frame.
+fn said(kind: u8, prefix: &[u8]) -> Bytes {
+    Bytes::from([&[kind], prefix].concat())
+}

@@ -1,0 +1,130 @@
+//! Making a subscription: which keys, how much may wait, how long to try.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Subscriber, Subscription};
+use crate::codegen::Topic;
+use crate::error::SetupError;
+use crate::protocol::fanout::RESERVED;
+use crate::protocol::sequence::TOPIC_LIMIT;
+
+/// A subscription to be made: await it. See [`Subscriber::subscribe`].
+#[must_use = "nothing is subscribed to before this is awaited"]
+pub struct Subscribe<T> {
+    subscriber: Subscriber,
+    keys: Option<HashSet<Bytes>>,
+    queue: usize,
+    deadline: Duration,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: Topic> Subscribe<T> {
+    pub(super) fn new(subscriber: Subscriber) -> Self {
+        Subscribe {
+            subscriber,
+            keys: None,
+            queue: 4 * 1024 * 1024,
+            deadline: Duration::from_secs(5),
+            of: PhantomData,
+        }
+    }
+
+    /// Only events with this key, or with another one given likewise. The publisher filters, so nothing else crosses the network, but for
+    /// keys of which this one is the beginning. Default: all keys.
+    ///
+    /// A publisher takes 1,024 keys from one subscriber, unless it is told otherwise; one that asks for more is disconnected.
+    pub fn key(mut self, key: impl TopicKey) -> Self {
+        self.keys.get_or_insert_default().insert(key.into_frame().into());
+        self
+    }
+
+    /// Bytes of events that may wait to be read. Default 4 MiB, some ten thousand small events: a reader may stop for a moment. When it is full
+    /// the oldest events are dropped, and told as gaps.
+    pub fn queue(mut self, bytes: usize) -> Self {
+        self.queue = bytes;
+        self
+    }
+
+    /// How long to wait for the publishers to confirm. Default 5 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    async fn stands(self) -> Result<Subscription<T>, SetupError> {
+        let Subscribe { subscriber, keys, queue, deadline, .. } = self;
+        let cannot = |why: &dyn fmt::Display| SetupError::new(format!("subscribe to {}", T::NAME), why);
+        if T::NAME.as_bytes().starts_with(RESERVED) {
+            return Err(cannot(&"topics that begin with `selfsame` belong to the library"));
+        }
+        let longest = keys.iter().flatten().map(Bytes::len).max().unwrap_or(0);
+        if T::NAME.len() + 1 + longest > TOPIC_LIMIT {
+            return Err(cannot(&format!("topic and key take more than {TOPIC_LIMIT} bytes")));
+        }
+        let board = subscriber.0.board.clone();
+        let feed = board.add_feed(T::NAME, keys, queue);
+        // Made at once, so that it is taken back if this future is dropped.
+        let subscription = Subscription::new(subscriber.clone(), feed.clone());
+        subscriber.look();
+        match tokio::time::timeout(deadline, board.stands(feed.id)).await {
+            Ok(()) => {
+                tracing::debug!(topic = T::NAME, "the subscription stands");
+                Ok(subscription)
+            }
+            Err(_) => {
+                let (up, places) = board.places();
+                let why =
+                    format!("not confirmed within {deadline:?}; of {places} publishers {up} can be reached");
+                Err(cannot(&why))
+            }
+        }
+    }
+}
+
+impl<T: Topic> fmt::Debug for Subscribe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscribe({}, {} keys)", T::NAME, self.keys.as_ref().map_or(0, HashSet::len))
+    }
+}
+
+impl<T: Topic + 'static> IntoFuture for Subscribe<T> {
+    type Output = Result<Subscription<T>, SetupError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    /// Subscribes, and resolves when the subscription stands: when every publisher that can be reached has confirmed it, and one at least.
+    /// Whatever is published from then on arrives or is told as a gap. A publisher that cannot be reached is subscribed to as soon as it can
+    /// be. Fails if the deadline passes first, or if the topic or a key is none that could be published. Needs a tokio runtime with time.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.stands())
+    }
+}
+
+/// A value of a contract's `$key` field: text, an integer, a boolean, or the number of an enum's value.
+pub trait TopicKey: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_frame(self) -> Vec<u8>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! topic_key {
+    ($($key:ty),*) => {$(
+        impl sealed::Sealed for $key {}
+        impl TopicKey for $key {
+            fn into_frame(self) -> Vec<u8> {
+                self.to_string().into_bytes()
+            }
+        }
+    )*};
+}
+
+topic_key!(&str, String, &String, bool, u8, u16, u32, u64, i8, i16, i32, i64);
