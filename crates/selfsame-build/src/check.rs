@@ -30,6 +30,10 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    fn is_generic(&self, id: u64) -> bool {
+        self.model.nodes.get(&id).is_some_and(|node| node.generic)
+    }
+
     fn refuse(&mut self, node: &Node, item: String, wrong: impl Into<String>, remedy: impl Into<String>) {
         let file = self.model.file_of(node).map_or_else(String::new, |file| file.shown.clone());
         self.refusals.push(Refusal { file, item, wrong: wrong.into(), remedy: remedy.into() });
@@ -67,8 +71,6 @@ impl Checker<'_> {
                     self.refuse(nested, model.path(nested), wrong, "rename the file or the declaration");
                 }
             }
-            // A file in a folder that bears the name of another file, one of whose items has the folder's name in turn, is covered above:
-            // only direct children of a file's module can meet a file's module first.
         }
     }
 
@@ -146,11 +148,10 @@ impl Checker<'_> {
                 let remedy = "name the struct of the typed no: $Selfsame.Raises(MyFault).it";
                 self.refuse(node, item, "`$Selfsame.Raises` names no struct", remedy);
             }
-            Some(Raises::Type(Type::Struct(fault))) => {
-                if self.model.nodes.get(&fault.id).is_some_and(|fault| fault.generic) {
-                    let wrong = "what it raises is generic, and a fault is told by its type id, which says nothing of type arguments";
-                    self.refuse(node, item, wrong, "raise a struct without type parameters");
-                }
+            Some(Raises::Type(Type::Struct(fault))) if !self.is_generic(fault.id) => {}
+            Some(Raises::Type(Type::Struct(_))) => {
+                let wrong = "what it raises is generic, and a fault is told by its type id, which says nothing of type arguments";
+                self.refuse(node, item, wrong, "raise a struct without type parameters");
             }
             Some(Raises::Type(_)) => {
                 self.refuse(

@@ -1,8 +1,8 @@
 //! Which Rust names the generated items bear: no two the same in one module, none a keyword, none that capnpc's own code needs.
 //!
 //! A name that the contract gives wins over one that is made up (`AccountClient`, a method's marker), and whoever loses gets an
-//! underscore at the end, which no Cap'n Proto name may contain. A declaration's names depend on its own scope alone: neither other
-//! files nor additions further down in the same scope can change them.
+//! underscore at the end, which no Cap'n Proto name may contain. A declaration's names depend on its own scope alone, never on other files;
+//! and a contract that grows changes a name only by declaring that very name itself.
 
 use std::collections::{HashMap, HashSet};
 
@@ -165,6 +165,7 @@ impl Names {
                     // capnpc derives the enum's private module from the name of the type.
                     let mut name = node.name.clone();
                     while is_reserved(&name)
+                        || is_reserved(&capnpc_module(&name))
                         || scope.types.contains(&name)
                         || scope.types.contains(&capnpc_module(&name))
                     {

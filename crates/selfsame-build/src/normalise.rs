@@ -60,10 +60,24 @@ pub(crate) fn normalise(
     names: &Names,
 ) -> capnp::Result<Normalised> {
     let mut message = message::Builder::new_default();
-    let normaliser = Normaliser { model, names };
-    let root: code_generator_request::Builder<'_> = message.init_root();
-    let (units, provided) = normaliser.request(request, root)?;
+    let (units, provided) = units(model);
+    Normaliser { model, names }.request(request, message.init_root(), &units, &provided)?;
     Ok(Normalised { message, units, provided })
+}
+
+/// The files and interfaces that are printed, and those that another crate provides.
+fn units(model: &Model) -> (Vec<u64>, Vec<(u64, String)>) {
+    let (mut units, mut provided) = (Vec::new(), Vec::new());
+    for node in model.nodes.values().filter(|node| matches!(node.kind, Kind::File | Kind::Interface(_))) {
+        match model.file_of(node).map(|file| &file.place) {
+            Some(Place::Here) => units.push(node.id),
+            Some(Place::Provided(module)) => {
+                provided.push((node.id, module.first().cloned().unwrap_or_default()))
+            }
+            Some(Place::Builtin) | None => {}
+        }
+    }
+    (units, provided)
 }
 
 struct Normaliser<'a> {
@@ -76,7 +90,9 @@ impl Normaliser<'_> {
         &self,
         from: code_generator_request::Reader<'_>,
         mut to: code_generator_request::Builder<'_>,
-    ) -> capnp::Result<(Vec<u64>, Vec<(u64, String)>)> {
+        units: &[u64],
+        provided: &[(u64, String)],
+    ) -> capnp::Result<()> {
         let marked: Vec<&Node> = self.model.here().filter(|node| is_marked(self.model, node)).collect();
         let originals = from.get_nodes()?;
         let count = originals.len() + length(marked.len()) + 2;
@@ -92,31 +108,19 @@ impl Normaliser<'_> {
             text_annotation(id, nodes.reborrow().get(index));
         }
 
-        let (mut units, mut provided) = (Vec::new(), Vec::new());
-        for node in
-            self.model.nodes.values().filter(|node| matches!(node.kind, Kind::File | Kind::Interface(_)))
-        {
-            match self.model.file_of(node).map(|file| &file.place) {
-                Some(Place::Here) => units.push(node.id),
-                Some(Place::Provided(module)) => {
-                    provided.push((node.id, module.first().cloned().unwrap_or_default()));
-                }
-                Some(Place::Builtin) | None => {}
-            }
-        }
         let mut files = to.init_requested_files(length(units.len()));
-        for (index, unit) in (0..).zip(&units) {
+        for (index, unit) in (0..).zip(units) {
             let mut file = files.reborrow().get(index);
             file.set_id(*unit);
             file.set_filename(format!("{}.capnp", stem(*unit)));
             let mut imports = file.init_imports(length(provided.len()));
-            for (index, (id, _)) in (0..).zip(&provided) {
+            for (index, (id, _)) in (0..).zip(provided) {
                 let mut import = imports.reborrow().get(index);
                 import.set_id(*id);
                 import.set_name(format!("{}.capnp", stem(*id)));
             }
         }
-        Ok((units, provided))
+        Ok(())
     }
 
     fn node(&self, id: u64, mut to: node::Builder<'_>) -> capnp::Result<()> {

@@ -110,7 +110,13 @@ impl Printer<'_> {
         let mut lines = self.nested(node);
         for line in self.messages.of(node.id) {
             match self.marked(line) {
-                Some(structure) => lines.extend(self.nested(structure)),
+                Some(structure) => {
+                    let margin = &line[..line.len() - line.trim_start().len()];
+                    let inner = self.nested(structure).into_iter();
+                    lines.extend(
+                        inner.map(|line| if line.is_empty() { line } else { format!("{margin}{line}") }),
+                    );
+                }
                 None => lines.push(line.clone()),
             }
         }

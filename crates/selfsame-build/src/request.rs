@@ -1,8 +1,8 @@
 //! Runs the schema compiler until no import is missing from what it was asked for.
 //!
 //! capnpc breaks on a type that is reached through a file which was not asked for, so every import is asked for too. Files are told
-//! apart by where they lie on disk; each folder of schemas is both an import path and a prefix to strip, or the compiler would
-//! take one file for two, and put this machine's paths into its output.
+//! apart by where they lie on disk; each folder of schemas is both an import path and a prefix to strip (unless another contains it), or the
+//! compiler would take one file for two, and put this machine's paths into its output.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -206,14 +206,24 @@ fn run(tool: &Path, roots: &[Root], files: &[PathBuf]) -> Result<message::Reader
     // Otherwise the compiler warns when PWD is not its working folder.
     command.env_remove("PWD").args(["compile", "-o-"]);
     for root in roots {
-        command.arg(option("--import-path=", &root.dir)).arg(option("--src-prefix=", &root.dir));
+        command.arg(option("--import-path=", &root.dir));
+        // Within another root it would keep `..` from leading there.
+        if !roots.iter().any(|other| other.dir != root.dir && root.dir.starts_with(&other.dir)) {
+            command.arg(option("--src-prefix=", &root.dir));
+        }
     }
     let output = command.args(files).output().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::CompilerMissing { tool: tool.to_owned() },
         _ => Error::Compiler { tool: tool.to_owned(), words: error.to_string() },
     })?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut words = String::from_utf8_lossy(&output.stderr).into_owned();
+        if words.contains("can't use \"..\"") {
+            words =
+                "an import leads by `..` out of the folders that are compiled; name the folder above with \
+                     Config::import_path, or compile that folder"
+                    .to_owned();
+        }
         return Err(Error::Compiler { tool: tool.to_owned(), words });
     }
     // The request comes from a tool that the user trusts to read the schemas, and may be as large as these are.

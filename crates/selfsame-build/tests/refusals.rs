@@ -229,6 +229,14 @@ fn what_the_compiler_refuses_is_told_in_its_own_words() {
     assert!(syntax.starts_with("`capnp compile` failed:\n") && syntax.contains("a.capnp:3:"), "{syntax}");
     let import = error_of(&[("a.capnp", "using X = import \"x.capnp\"; struct S { x @0 :X.X; }")]);
     assert!(import.contains("Import failed: x.capnp"), "{import}");
+    let folder = schemas(&[
+        ("one/a.capnp", "using X = import \"../two/x.capnp\"; struct S { x @0 :X.X; }"),
+        ("two/x.capnp", "struct X {}"),
+    ]);
+    let config = || Config::new().out_dir(folder.path().join("out"));
+    let outside = config().compile([folder.path().join("one")]).unwrap_err().to_string();
+    assert!(outside.contains("leads by `..` out of the folders"), "{outside}");
+    config().import_path(folder.path()).compile([folder.path().join("one")]).unwrap();
     let circle = error_of(&[("a.capnp", "interface I extends(J) {} interface J extends(I) {}")]);
     assert!(circle.contains("a.capnp"), "{circle}");
 }
@@ -281,4 +289,24 @@ fn output_that_cannot_be_written() {
         matches!(&error, Error::Io { path, .. } if path == Path::new(&file.join("selfsame_contracts.rs"))),
         "{error}"
     );
+}
+
+/// No contract leads here; so it takes a compiler that gives a wrong answer.
+#[test]
+fn a_panic_becomes_an_error_that_names_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = schemas(&[("a.capnp", "struct S {}")]);
+    let mut request = capnp::message::Builder::new_default();
+    let root = request.init_root::<capnp::schema_capnp::code_generator_request::Builder<'_>>();
+    root.init_requested_files(1).get(0).set_id(0xf000_0000_0000_0000);
+    let answer = folder.path().join("answer");
+    fs::write(&answer, capnp::serialize::write_message_to_words(&request)).unwrap();
+    let tool = folder.path().join("tool");
+    fs::write(&tool, format!("#!/bin/sh\nexec cat '{}'\n", answer.display())).unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+
+    let config = Config::new().capnp(tool).out_dir(folder.path().join("out"));
+    let error = config.compile([folder.path().join("a.capnp")]).unwrap_err();
+    assert!(matches!(&error, Error::Defect { files, .. } if files.ends_with("a.capnp")), "{error}");
 }

@@ -101,3 +101,4 @@ struct Generic(Reader, Owned, T, Which) {
 const fooBar :Text = "x";
 const crate :UInt8 = 3;
 const pi :Float64 = 3.5;
+struct Shadows { core @0 :Core; u16 @1 :U16; enum Core { core @0; } enum U16 { u16 @0; } enum Type { type @0; } type @2 :Type; }

@@ -882,14 +882,14 @@ pub mod event {
             }
         }
 
-    pub type Door = door::Owned;
-    impl ::selfsame::codegen::Topic for door::Owned {
-        const NAME: &'static str = "shop.door";
-        const TYPE_ID: u64 = 0x8708_9934_2440_e020;
+        pub type Door = door::Owned;
+        impl ::selfsame::codegen::Topic for door::Owned {
+            const NAME: &'static str = "shop.door";
+            const TYPE_ID: u64 = 0x8708_9934_2440_e020;
 
-        fn key(event: door::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
-            ::core::result::Result::Ok(::core::option::Option::Some(::std::string::ToString::to_string(&event.get_number()).into_bytes()))
+            fn key(event: door::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
+                ::core::result::Result::Ok(::core::option::Option::Some(::std::string::ToString::to_string(&event.get_number()).into_bytes()))
+            }
         }
-    }
     }
 }

@@ -696,7 +696,7 @@ pub mod types {
             }
         }
 
-    pub type Edge = edge::Owned;
+        pub type Edge = edge::Owned;
 
         pub mod box_ {
             #[derive(Copy, Clone)]
