@@ -44,6 +44,7 @@ fn call(registration: Registration, id: CallId, acked_below: u64) -> Call {
         time_left: Duration::from_secs(5),
         acked_below,
         trace: None,
+        issued: WallTime(0),
         metadata: Vec::new(),
         body: Bytes::new(),
     }

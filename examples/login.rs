@@ -81,8 +81,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for server in [accounts, audits, logins] {
         tokio::spawn(server.serve());
     }
-    // What was asked for before a store began is refused there, since an earlier store may have done it. Clocks count milliseconds.
-    tokio::time::sleep(Duration::from_millis(2)).await;
 
     let reply = login.enter(|mut p| {
         p.set_user("ann");

@@ -119,6 +119,9 @@ impl<M: Method> Call<M> {
     ///
     /// Two equal calls within one request would have one nonce; the second is refused as misuse. Tell them apart with
     /// [`within_as`](Call::within_as).
+    ///
+    /// An error of such a call that `?` turns into a fault makes the handler's answer `failed`, which is final. If all that the handler has done are
+    /// calls within the request, running it again is safe, and `.map_err(Fault::interrupted)?` says so.
     pub fn within(self, request: &Context) -> Self {
         self.within_as(request, "")
     }

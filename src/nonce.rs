@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use crate::protocol::{Key, Session, WallTime};
+use crate::protocol::{Key, Registration, WallTime};
 
-/// The identity of one call. Printable and parsable: `s-<session>-<number>` or `k-<key>-<issued>-<expiry>`.
+/// The identity of one call. Printable and parsable: `s-<registration>-<number>` or `k-<key>-<issued>-<expiry>`.
 ///
 /// A call gets a sequenced nonce by itself. A keyed one outlives the client's process: save it, or the whole call
 /// ([`Call::to_bytes`](crate::Call::to_bytes)), before the first send, and a restarted client can ask again under it.
@@ -17,7 +17,7 @@ pub struct Nonce(pub(crate) Identity);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
-    Sequenced { session: Session, number: u64 },
+    Sequenced { registration: Registration, number: u64 },
     Keyed(Key),
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn hash(parts: &[&[u8]]) -> u128 {
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Identity::Sequenced { session, number } => write!(f, "s-{session}-{number}"),
+            Identity::Sequenced { registration, number } => write!(f, "s-{registration}-{number}"),
             Identity::Keyed(Key { key, issued, expiry }) => {
                 write!(f, "k-{key:032x}-{}-{}", issued.0, expiry.0)
             }
@@ -84,7 +84,7 @@ impl fmt::Debug for Nonce {
 
 /// A text that is not a nonce.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a nonce: {0:?}; expected s-<session>-<number> or k-<key>-<issued>-<expiry>")]
+#[error("not a nonce: {0:?}; expected s-<registration>-<number> or k-<key>-<issued>-<expiry>")]
 pub struct ParseNonceError(String);
 
 impl FromStr for Nonce {
@@ -99,9 +99,10 @@ fn parse(text: &str) -> Option<Nonce> {
     let hex = |s: &str| (s.len() == 32).then(|| u128::from_str_radix(s, 16).ok()).flatten();
     let mut parts = text.split('-');
     let identity = match parts.next()? {
-        "s" => {
-            Identity::Sequenced { session: Session(hex(parts.next()?)?), number: parts.next()?.parse().ok()? }
-        }
+        "s" => Identity::Sequenced {
+            registration: Registration(hex(parts.next()?)?),
+            number: parts.next()?.parse().ok()?,
+        },
         "k" => Identity::Keyed(Key {
             key: hex(parts.next()?)?,
             issued: WallTime(parts.next()?.parse().ok()?),
@@ -122,8 +123,8 @@ mod tests {
         for nonce in [
             Nonce::keyed("order-8731", issued),
             Nonce::keyed_for("", UNIX_EPOCH, Duration::MAX),
-            Nonce(Identity::Sequenced { session: Session(u128::MAX), number: u64::MAX }),
-            Nonce(Identity::Sequenced { session: Session(1), number: 0 }),
+            Nonce(Identity::Sequenced { registration: Registration(u128::MAX), number: u64::MAX }),
+            Nonce(Identity::Sequenced { registration: Registration(1), number: 0 }),
         ] {
             assert_eq!(nonce.to_string().parse(), Ok(nonce));
         }

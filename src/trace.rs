@@ -29,7 +29,7 @@ pub(crate) fn from_traceparent(text: &str) -> Option<Trace> {
     };
     let (version, id, parent, flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
     let valid = version == 0 && id != 0 && parent != 0 && parts.next().is_none();
-    valid.then(|| Trace { id, parent: parent as u64, flags: flags as u8 })
+    valid.then_some(Trace { id, parent: parent as u64, flags: flags as u8 })
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ async fn deaf_subscribers_cost_their_windows_and_one_queue() {
     assert!(
         grown < 64 << 20,
         "{} MB were published, memory grew by {grown}: {counters:?}",
-        EVENTS * SIZE as u64 >> 20
+        (EVENTS * SIZE as u64) >> 20
     );
     assert_eq!(counters.subscribers, DEAF + 1);
     assert!(counters.dropped_oldest > DEAF * EVENTS / 2, "{counters:?}");

@@ -83,6 +83,7 @@ pub(super) struct Driver {
     route: Route,
     state: State,
     pace: Pace,
+    up_since: Instant,
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
     tickets: HashMap<u64, Handle>,
@@ -101,6 +102,8 @@ struct Open {
     done: oneshot::Sender<Finished>,
 }
 
+/// A connection that stood for so long was a good one, whether or not a call was answered on it.
+const STABLE: Duration = Duration::from_secs(1);
 /// Commands taken in one go before what they lead to is sent: enough to coalesce a burst into few messages.
 const BATCH: usize = 256;
 
@@ -118,6 +121,7 @@ impl Driver {
             route,
             state: State::Down(Instant::now()),
             pace: Pace::new(Backoff::CONNECTIONS),
+            up_since: Instant::now(),
             session,
             commands,
             tickets: HashMap::new(),
@@ -216,6 +220,7 @@ impl Driver {
                 tracing::info!(session = %self.session, "connected");
                 count(&self.tally.connections);
                 self.state = State::Up(link);
+                self.up_since = Instant::now();
                 self.machine.connected(self.now());
             }
             Event::Dialled(Err(error)) => {
@@ -254,6 +259,10 @@ impl Driver {
 
     fn lost(&mut self, why: &str) {
         tracing::info!(session = %self.session, why, "connection lost");
+        // A server that welcomes and then falls over, perhaps by what is sent to it, is dialled less and less often.
+        if self.up_since.elapsed() > STABLE {
+            self.pace.worked();
+        }
         self.machine.disconnected();
         // What was not flushed was never sent; the machine has it as sent, which is safe.
         self.encoder.finish();
@@ -331,11 +340,16 @@ impl Driver {
         let Some(open) = self.calls.remove(&handle) else { return };
         self.tickets.remove(&open.ticket);
         let nonce = ended.id.map(|id| match id {
-            CallId::Sequenced(number) => Nonce(Identity::Sequenced { session: ended.session, number }),
+            CallId::Sequenced(number) => {
+                Nonce(Identity::Sequenced { registration: ended.registration, number })
+            }
             CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
         });
         let result = match ended.conclusion {
-            Conclusion::Ok(body) => Ok(body),
+            Conclusion::Ok(body) => {
+                self.pace.worked();
+                Ok(body)
+            }
             Conclusion::Failed(failure) => Err(failed(failure)),
         };
         let _ = open.done.send(Finished { result, nonce, attempts: ended.attempts });
@@ -345,7 +359,6 @@ impl Driver {
         let session = self.session;
         match notice {
             Notice::Welcomed { registration, resumed } => {
-                self.pace.worked();
                 tracing::info!(%session, %registration, resumed, "welcomed");
             }
             Notice::ContractDiffers { interface, compatible: true } => {

@@ -21,7 +21,7 @@ use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::wire::{self, BadEntry, Call, Entry, Goodbye, Hello, Reply, Subject};
 use crate::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Session, Stamp, WallTime,
+    CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Stamp, WallTime,
 };
 use crate::request::{Context, ContextParts};
 
@@ -348,7 +348,7 @@ impl Engine {
         let deadline = Instant::now() + call.time_left;
         let nonce = match call.id {
             CallId::Sequenced(number) => {
-                Nonce(Identity::Sequenced { session: Session(call.registration.0), number })
+                Nonce(Identity::Sequenced { registration: call.registration, number })
             }
             CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
         };

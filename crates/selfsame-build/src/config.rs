@@ -133,10 +133,8 @@ impl Config {
             .filter(|source| source.path.is_file())
             .for_each(|source| cargo.rerun_if_changed(&source.path));
 
-        let mut text = generate(&compiled)?;
+        let text = generate(&compiled)?;
         if self.checked_in.is_some() {
-            // The generated text is not laid out as rustfmt does, and `cargo fmt --check` would say so.
-            text.insert_str(0, "#![cfg_attr(rustfmt, rustfmt_skip)]\n");
             cargo.rerun_if_changed(&target);
             if self.check {
                 return output::check(&target, &text);

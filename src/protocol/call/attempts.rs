@@ -217,10 +217,10 @@ impl Client {
         if let Conclusion::Failed(Failure { outcome: Outcome::Unknown, .. }) = conclusion {
             self.counters.unknown += 1;
         }
-        // A number belongs to the session under which it was taken, which may have been replaced since.
-        let session = self.standing.as_ref().map_or(self.session, |standing| standing.session);
+        let registration = self.registration().unwrap_or_default();
         let (id, attempts) = (call.id(), call.attempts);
-        self.actions.push_back(Action::Done(handle, Ended { id, session, attempts, replayed, conclusion }));
+        self.actions
+            .push_back(Action::Done(handle, Ended { id, registration, attempts, replayed, conclusion }));
     }
 
     /// Forgets a call; its number is closed.

@@ -68,8 +68,8 @@ pub enum Action {
 pub struct Ended {
     /// The nonce on the wire, if the call was sent, or has a key.
     pub id: Option<CallId>,
-    /// The session to which a sequenced nonce belongs.
-    pub session: Session,
+    /// The registration to which a sequenced nonce belongs.
+    pub registration: Registration,
     /// How often it was sent.
     pub attempts: u32,
     /// The answer came from the record of an earlier attempt.

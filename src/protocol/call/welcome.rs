@@ -9,14 +9,12 @@ use super::numbers::Numbers;
 use super::open::State;
 use super::terms::{Action, Handle, Notice};
 use crate::protocol::wire::{Refused, VERSION, Welcome};
-use crate::protocol::{Incarnation, Moment, Refusal, Registration, RetryClass, Session, Stamp};
+use crate::protocol::{Incarnation, Moment, Refusal, Registration, RetryClass, Stamp};
 
 /// What the latest welcome said.
 #[derive(Debug)]
 pub(super) struct Standing {
     pub registration: Registration,
-    /// The session that it was given to.
-    pub session: Session,
     /// It is not to be resumed: somebody else uses it, the server does not know it, or it counts as forgotten.
     pub abandoned: bool,
     pub incarnation: Incarnation,
@@ -74,10 +72,9 @@ impl Contract {
 }
 
 impl Standing {
-    fn new(welcome: &Welcome, session: Session, proven: Moment) -> Self {
+    fn new(welcome: &Welcome, proven: Moment) -> Self {
         Standing {
             registration: welcome.registration,
-            session,
             abandoned: false,
             incarnation: welcome.incarnation,
             stamp: welcome.stamp,
@@ -131,7 +128,7 @@ impl Client {
             self.counters.registrations += u64::from(self.standing.is_some());
         }
         self.counters.welcomes += u64::from(!undisturbed);
-        self.standing = Some(Standing::new(welcome, self.session, self.connection.hello_sent));
+        self.standing = Some(Standing::new(welcome, self.connection.hello_sent));
         if known && !same_store {
             // Numbers were used under this registration that this store may have forgotten, so they cannot be
             // counted anew: another one.

@@ -129,7 +129,9 @@ impl Dedup {
     /// Why a keyed nonce is no longer valid, if so.
     fn expired(&self, key: Key, wall: WallTime) -> Option<&'static str> {
         let error = millis(self.limits.clock_error).saturating_mul(2);
-        if key.issued.0 <= self.identity.born.0.saturating_add(error) {
+        // Where clocks are known to be one, so is the order of birth and issue within a millisecond: a store takes longer to be born.
+        let too_early = if error == 0 { 0 } else { error.saturating_add(1) };
+        if key.issued.0 < self.identity.born.0.saturating_add(too_early) {
             return Some("the nonce is older than the store");
         }
         (key.expiry <= wall || key.expiry <= self.floor).then_some("the nonce has expired")

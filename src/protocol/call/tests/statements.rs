@@ -261,14 +261,18 @@ fn s19_a_shared_session_is_replaced_and_its_sent_calls_are_unknown() {
         let calls = bed.calls();
         bed.refuse(&calls[0], refusal);
         bed.failed_as(told, refusal, Outcome::Unknown);
-        assert_eq!(bed.ended(told).session, Session(0xc));
+        assert_eq!(bed.ended(told).registration, Registration(0x100));
         let hello = bed.hello();
         assert_eq!(hello.resume, None);
         assert_ne!(hello.session, Session(0xc));
         bed.welcome.registration = Registration(0x200);
         bed.greet();
         bed.failed_as(other, Refusal::SessionUnknown, Outcome::Unknown);
-        assert_eq!(bed.ended(other).session, Session(0xc), "its number belongs to the session before");
+        assert_eq!(
+            bed.ended(other).registration,
+            Registration(0x100),
+            "its number belongs to the one before"
+        );
         bed.once();
         assert_eq!(bed.call().id, CallId::Sequenced(1));
     }
