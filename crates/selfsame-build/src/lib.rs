@@ -14,7 +14,7 @@
 //! That is all for a crate whose contracts lie in its folder `schemas`. [`Config`] is for whoever has them elsewhere too, shares them between
 //! crates, or commits the generated code.
 //!
-//! It needs the Cap'n Proto schema compiler, `capnp`, 0.7 or later (Debian: `capnproto`, Fedora: `capnproto`, macOS: `brew install capnp`).
+//! It needs the Cap'n Proto schema compiler, `capnp`; it is tested with 0.9.2 (Debian: `capnproto`, Fedora: `capnproto`, macOS: `brew install capnp`).
 //! What it does not do: RPC in Cap'n Proto's sense. Capabilities, streams and generic interfaces are refused, with the place and the
 //! reason.
 //!
