@@ -1,6 +1,6 @@
 //! The header frame: entries to frames and back. `schemas/wire.capnp` is its schema, `docs/wire.md` explains it to the byte.
 //!
-//! [`Encoder`] gathers entries to a message, [`decode`] takes one apart. Neither knows what an entry means, who sent it or whether it is
+//! [`Encoder`] gathers entries to a message, [`decode()`] takes one apart. Neither knows what an entry means, who sent it or whether it is
 //! in order: that is for the machines beside this one. The leading empty frame of a plain REQ socket and the topic frame of an event
 //! are not part of what is decoded here: the shell takes them off, and puts them back on the way out.
 
