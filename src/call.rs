@@ -209,6 +209,16 @@ impl Prepared {
         if let Some(mistake) = self.mistake {
             return Err(Error::misuse(method.name, mistake));
         }
+        let limits = wire::Limits::default();
+        let bytes = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if self.metadata.len() > limits.metadata_count || bytes > limits.metadata_bytes {
+            let (count, most, most_bytes) =
+                (self.metadata.len(), limits.metadata_count, limits.metadata_bytes);
+            let why = format!(
+                "{count} metadata of {bytes} bytes; a call takes {most} of {most_bytes} bytes together"
+            );
+            return Err(Error::misuse(method.name, why));
+        }
         let now = Instant::now();
         let own = now + self.deadline.unwrap_or(self.channel.default_deadline()).min(LONGEST_DEADLINE);
         let order = Order {

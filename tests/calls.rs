@@ -196,6 +196,49 @@ async fn metadata_and_trace_reach_the_handler() {
 }
 
 #[tokio::test]
+async fn too_much_metadata_is_a_mistake_that_is_told_at_once() {
+    let account = AccountClient::local(Vault::new());
+    let many = (0..65).fold(change(&account, "ann"), |call, at| call.metadata(at.to_string(), "x"));
+    for call in [many, change(&account, "ann").metadata("long", [0; 9000])] {
+        let error = call.await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Misuse, Outcome::No), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn longer_bodies_go_through_where_both_sides_allow_them() {
+    const LIMIT: u32 = 24 << 20;
+    let vault = Vault::new();
+    let server = Server::builder().body_limit(LIMIT).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = serve(server.service(AccountServer::new(vault.clone()))).await;
+    let long = "x".repeat(20 << 20);
+    let call = |account: &AccountClient| {
+        account.change_password(|mut p| p.set_password(&*long)).deadline(Duration::from_secs(30))
+    };
+    let roomy = Channel::builder().body_limit(LIMIT).connect(&server.endpoint).await.unwrap();
+    assert_eq!(changed(call(&AccountClient::new(roomy))).await, 1);
+    let narrow = AccountClient::connect(&server.endpoint).await.unwrap();
+    assert_eq!(call(&narrow).await.unwrap_err().kind(), Kind::Refused(Refusal::TooLarge));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_that_need_a_worker_are_spawned_from_the_start() {
+    struct Blocking;
+    impl Account for Blocking {
+        async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+            tokio::task::block_in_place(|| request.reply(|mut reply| reply.set_version(1)))
+        }
+        async fn version(&self, request: Request<Version>) -> Answer<Version> {
+            request.reply(|mut reply| reply.set_version(1))
+        }
+    }
+    let server = Server::builder().inline(false).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = serve(server.service(AccountServer::new(Blocking))).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    assert_eq!(changed(change(&account, "ann")).await, 1);
+}
+
+#[tokio::test]
 async fn a_deadline_ends_a_call_that_runs_as_unknown() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;

@@ -70,6 +70,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// The longest parameters and replies, in bytes. Default: 16 MiB. Longer parameters are refused as `TooLarge` before they are sent; the
+    /// server's own limit holds if it is lower.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: u32) -> Self {
+        self.config.body_limit = bytes;
+        self
+    }
+
     /// A further endpoint of the same service, dialled when the one before cannot be reached. A `once` call that may have run at one replica goes
     /// to another only if both serve from one store.
     #[must_use]

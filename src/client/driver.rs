@@ -115,7 +115,7 @@ impl Driver {
         commands: mpsc::UnboundedReceiver<Command>,
         tally: Arc<Tally>,
     ) -> Self {
-        let limits = wire::Limits::default();
+        let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
         Driver {
             machine: Client::new(config, session, crate::random::u64()),
             route,
@@ -238,7 +238,7 @@ impl Driver {
             Route::Dial { endpoints, next } => {
                 let endpoint = endpoints[*next % endpoints.len()].clone();
                 *next = next.wrapping_add(1);
-                State::Dialling(Dialling::new(endpoint, DealerOptions::dealer()))
+                State::Dialling(Dialling::new(endpoint, dealer_options(self.limits.body)))
             }
             Route::Local(link) => match link.take() {
                 Some(link) => {
@@ -277,10 +277,7 @@ impl Driver {
                         Ok(entry) => {
                             self.machine.received(entry, self.now());
                         }
-                        Err(error) => {
-                            count(&self.tally.malformed);
-                            tracing::warn!(session = %self.session, %error, "an entry could not be decoded");
-                        }
+                        Err(bad) => self.bad_entry(&bad),
                     }
                 }
             }
@@ -288,6 +285,19 @@ impl Driver {
                 count(&self.tally.malformed);
                 tracing::warn!(session = %self.session, %error, "a message could not be decoded");
             }
+        }
+    }
+
+    /// A reply that cannot be read is an answer all the same: asking again would bring the same.
+    fn bad_entry(&mut self, bad: &wire::BadEntry) {
+        count(&self.tally.malformed);
+        tracing::warn!(session = %self.session, error = %bad, "an entry could not be decoded");
+        if let wire::Subject::Reply { registration, id, attempt } = bad.subject {
+            let message = format!("the reply cannot be read: {bad}");
+            let refused = wire::Refused { refusal: bad.refusal, ambiguous: true, retry_after: None, message };
+            let answer = wire::Answer::Refused(refused);
+            let reply = wire::Reply { registration, id, attempt, replayed: false, answer };
+            self.machine.received(wire::Entry::Reply(reply), self.now());
         }
     }
 
@@ -398,6 +408,14 @@ fn failed(failure: Failure) -> Failed {
         Why::Deadline => (Kind::Deadline, None),
     };
     Failed { kind, outcome, retry_after, message, fault }
+}
+
+/// What carries bodies of that length.
+fn dealer_options(body: u32) -> DealerOptions {
+    let mut options = DealerOptions::dealer();
+    options.frame_limit = options.frame_limit.max(u64::from(body));
+    options.message_limit = options.message_limit.max(2 * u64::from(body));
+    options
 }
 
 /// What the driver waits for, besides commands and time.

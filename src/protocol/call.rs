@@ -60,6 +60,8 @@ pub struct Config {
     /// Calls that may be open at once, under way or waiting; one more is refused as [`Refusal::Overloaded`].
     /// Default 16,384: at 1 KiB a call 16 MiB, more than five seconds can serve at most places.
     pub calls: usize,
+    /// The longest parameters and replies, in bytes. Default 16 MiB, as a server has it; the lower of both holds for parameters.
+    pub body_limit: u32,
     /// How long to wait for a welcome before the connection is given up. The hello is sent again, as it is,
     /// three times in this time. Default 3 s: shorter than the default deadline, so that a call may still be
     /// served elsewhere.
@@ -81,6 +83,7 @@ impl Default for Config {
             budget: Allowance::default(),
             window: 1024,
             calls: 16 * 1024,
+            body_limit: 16 * 1024 * 1024,
             welcome_timeout: Duration::from_secs(3),
             ack_delay: Duration::from_millis(20),
             margin: Duration::from_secs(1),

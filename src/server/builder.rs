@@ -17,6 +17,7 @@ pub struct ServerBuilder {
 pub(super) struct Settings {
     pub concurrency: usize,
     pub queue: usize,
+    pub inline: bool,
     pub handler_timeout: Duration,
     pub drain: Duration,
     pub heartbeat: Duration,
@@ -32,6 +33,7 @@ impl Default for Settings {
             concurrency: 1024,
             // As much again: what waits longer than the handlers ahead of it take is better retried elsewhere.
             queue: 1024,
+            inline: true,
             // Twelve default deadlines: nobody waits any more, yet slow work by a caller with a long deadline is not cut off early.
             handler_timeout: Duration::from_secs(60),
             // What orchestrators give a process between the signal and the kill is 30 s or more; this leaves room for the rest of it.
@@ -57,6 +59,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn queue(mut self, calls: usize) -> Self {
         self.settings.queue = calls;
+        self
+    }
+
+    /// Whether a handler is polled once on the server's IO thread before it becomes a task of your runtime. Default: yes, which spares
+    /// short handlers a change of threads. Say no if handlers need a worker of a multi-thread runtime from their first line on, as
+    /// `tokio::task::block_in_place` does.
+    #[must_use]
+    pub fn inline(mut self, inline: bool) -> Self {
+        self.settings.inline = inline;
         self
     }
 

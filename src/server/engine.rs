@@ -112,11 +112,14 @@ impl Engine {
     pub(super) fn new(
         port: Port,
         settings: Settings,
-        routes: Routes,
+        mut routes: Routes,
         runtime: Handle,
         publish: watch::Sender<ServerCounters>,
         born: WallTime,
     ) -> Self {
+        if !settings.inline {
+            routes.spawn_all();
+        }
         let (answers, answered) = mpsc::unbounded_channel();
         let incarnation = crate::random::u64().max(1);
         let identity = crate::protocol::dedup::Identity {

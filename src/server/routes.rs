@@ -38,10 +38,15 @@ impl MethodRoute {
         self.slowness < STRIKES
     }
 
+    /// Its handlers are spawned from now on.
+    fn spawn(&mut self) {
+        self.slowness = STRIKES;
+    }
+
     /// Tells how long a first poll on the IO thread took.
     pub fn polled(&mut self, took: Duration) {
         if took > 20 * SLOW {
-            self.slowness = STRIKES;
+            self.spawn();
         } else if took > SLOW {
             self.slowness += 1;
         }
@@ -70,6 +75,14 @@ impl Routes {
         }
         self.services.push(Arc::new(service));
         Ok(self)
+    }
+
+    /// Every handler is a task from its first poll on.
+    pub fn spawn_all(&mut self) {
+        self.interfaces
+            .values_mut()
+            .flat_map(|interface| interface.methods.values_mut())
+            .for_each(MethodRoute::spawn);
     }
 
     pub fn method(&mut self, interface: u64, ordinal: u16) -> Option<(&Arc<dyn Service>, &mut MethodRoute)> {

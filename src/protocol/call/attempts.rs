@@ -32,7 +32,7 @@ impl Client {
         let Some(standing) = &self.standing else { return };
         let (registration, incarnation, stamp) =
             (standing.registration, standing.incarnation, standing.stamp);
-        let body_limit = standing.body_limit;
+        let body_limit = standing.body_limit.min(self.config.body_limit);
         let Some(call) = self.calls.get_mut(handle) else { return };
         let intent = &call.intent;
         if intent.deadline <= now {
@@ -47,7 +47,8 @@ impl Client {
             );
         }
         if intent.body.len() > body_limit as usize {
-            let message = format!("{} bytes of parameters, the server takes {body_limit}", intent.body.len());
+            let message =
+                format!("{} bytes of parameters, and at most {body_limit} are taken", intent.body.len());
             return self.refuse(handle, Refusal::TooLarge, &message, now);
         }
         if call.first.is_none() {
