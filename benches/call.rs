@@ -1,4 +1,5 @@
-//! A call over TCP on loopback, gate and deduplication included: one at a time, and 64 in flight.
+//! A call over TCP on loopback, gate and deduplication included: one at a time, and 64 in flight; beside it the floor, a bare echo of 64
+//! bytes over TCP between two threads.
 //!
 //! Client and server share a process here, so these figures compare one state of the code with another; they are not those of two machines.
 
@@ -13,6 +14,7 @@ use api::account::{Account, AccountClient, AccountServer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::join_all;
 use selfsame::{Answer, Request, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 struct Echo;
 
@@ -26,6 +28,41 @@ impl Account for Echo {
         let length = request.read(|p| Ok(p.get_user()?.len()))?;
         request.reply(|mut reply| reply.set_version(length as u32))
     }
+}
+
+/// The address of a thread that sends back what it gets.
+fn bare_echo() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut buffer = [0; 64];
+            while stream.read_exact(&mut buffer).await.is_ok() {
+                stream.write_all(&buffer).await.unwrap();
+            }
+        });
+    });
+    address
+}
+
+fn floor(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut stream = runtime.block_on(tokio::net::TcpStream::connect(bare_echo())).unwrap();
+    stream.set_nodelay(true).unwrap();
+    criterion.bench_function("bare echo, 1 in flight", |bencher| {
+        let mut buffer = [7; 64];
+        bencher.iter(|| {
+            runtime.block_on(async {
+                stream.write_all(&buffer).await.unwrap();
+                stream.read_exact(&mut buffer).await.unwrap();
+            });
+        });
+    });
 }
 
 fn calls(criterion: &mut Criterion) {
@@ -53,5 +90,5 @@ fn calls(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, calls);
+criterion_group!(benches, floor, calls);
 criterion_main!(benches);
