@@ -221,6 +221,36 @@ async fn longer_bodies_go_through_where_both_sides_allow_them() {
     assert_eq!(call(&narrow).await.unwrap_err().kind(), Kind::Refused(Refusal::TooLarge));
 }
 
+#[tokio::test]
+async fn more_bodies_than_a_connection_holds_wait_for_room_and_do_not_cut_it() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let channel = Channel::connect(&server.endpoint).await.unwrap();
+    let account = AccountClient::new(channel.clone());
+    let long = "x".repeat(512 << 10);
+    let call = || account.change_password(|mut p| p.set_password(&*long)).deadline(Duration::from_secs(60));
+    let replies = futures::future::join_all((0..200).map(|_| changed(call()))).await;
+    assert_eq!(replies.into_iter().collect::<HashSet<_>>().len(), 200);
+    assert_eq!(channel.counters().connections, 1, "100 MiB in flight, and the connection was kept");
+}
+
+#[tokio::test]
+async fn durations_without_end_are_as_good_as_long_ones() {
+    let builder = Server::builder().handler_timeout(Duration::MAX).heartbeat(Duration::MAX);
+    let builder = builder.retention(Duration::MAX).drain(Duration::MAX);
+    let vault = Vault::new();
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server = serve(server).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let waits = tokio::spawn(changed(change(&account, "waits").deadline(Duration::MAX)));
+    vault.entered(1).await;
+    vault.go_on.add_permits(1);
+    assert_eq!(waits.await.unwrap(), 1);
+    server.stop.send(()).unwrap();
+    drop(account);
+    server.ended.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_need_a_worker_are_spawned_from_the_start() {
     struct Blocking;

@@ -122,6 +122,24 @@ async fn a_version_that_nobody_speaks_is_told_and_a_later_one_is_negotiated_down
 }
 
 #[tokio::test]
+async fn one_connection_cannot_fill_the_table_of_sessions() {
+    let (endpoint, counters) = serve(&Arc::default()).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    let refused = loop {
+        hand.say(Hello { id: 1, version: 1, session: Session(1), ..Hello::default() });
+        match hand.next().await {
+            Entry::Welcome(_) => {}
+            other => break other,
+        }
+    };
+    let Entry::Goodbye(goodbye) = refused else { panic!("no goodbye but {refused:?}") };
+    assert_eq!(goodbye.refusal, Some(Refusal::Overloaded));
+    until("counted", || counters.read().sessions > 0).await;
+    assert!(counters.read().sessions <= 64, "{:?}", counters.read());
+    honest(&endpoint).await;
+}
+
+#[tokio::test]
 async fn a_call_before_hello_does_not_run() {
     let ledger = Arc::<Ledger>::default();
     let (endpoint, _) = serve(&ledger).await;

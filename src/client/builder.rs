@@ -1,7 +1,7 @@
 //! How a channel is set up: its limits, each with its default and the reason for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -119,7 +119,6 @@ impl ChannelBuilder {
         drop(IoThread::shared()?.run(move || Driver::new(config, session, route, orders, tally).run()));
         Ok(Channel(Arc::new(Shared {
             commands,
-            open: AtomicUsize::new(0),
             open_limit: self.config.calls,
             next_ticket: AtomicU64::new(0),
             default_deadline: self.deadline,

@@ -1,8 +1,8 @@
 //! The driver of one channel, on an IO thread: dials, feeds the machine in `protocol::call` what arrives, and does what it says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -39,6 +39,8 @@ pub struct ChannelCounters {
 /// The counters as the driver writes them.
 #[derive(Default)]
 pub(super) struct Tally {
+    /// Calls handed over and not ended: what bounds the queue of commands.
+    pub(super) open: AtomicUsize,
     calls: AtomicU64,
     attempts: AtomicU64,
     replayed: AtomicU64,
@@ -90,6 +92,8 @@ pub(super) struct Driver {
     calls: HashMap<Handle, Open>,
     contracts: HashSet<u64>,
     encoder: Encoder,
+    /// Messages for which the connection has no room yet.
+    held: VecDeque<Vec<Bytes>>,
     limits: wire::Limits,
     tally: Arc<Tally>,
     origin: Instant,
@@ -128,6 +132,7 @@ impl Driver {
             calls: HashMap::new(),
             contracts: HashSet::new(),
             encoder: Encoder::new(limits),
+            held: VecDeque::new(),
             limits,
             tally,
             origin: Instant::now(),
@@ -182,6 +187,7 @@ impl Driver {
             Command::Cancel { ticket } => {
                 if let Some(handle) = self.tickets.remove(&ticket) {
                     self.calls.remove(&handle);
+                    self.tally.open.fetch_sub(1, Ordering::Relaxed);
                     self.machine.cancel(handle, self.now());
                 }
             }
@@ -228,7 +234,7 @@ impl Driver {
                 self.wait_and_dial();
             }
             Event::Link(DealerEvent::Message(frames)) => self.message(&frames),
-            Event::Link(DealerEvent::Writable) => {}
+            Event::Link(DealerEvent::Writable) => self.flush(),
             Event::Link(DealerEvent::Closed(reason)) => self.lost(&reason.to_string()),
         }
     }
@@ -265,7 +271,13 @@ impl Driver {
         }
         self.machine.disconnected();
         // What was not flushed was never sent; the machine has it as sent, which is safe.
-        self.encoder.finish();
+        self.encoder.clear();
+        self.held.clear();
+        let state = std::mem::replace(&mut self.state, State::Down(Instant::now()));
+        if let (State::Up(Link::Local(link)), Route::Local(again)) = (state, &mut self.route) {
+            // There is only the one, and it still leads to the server, which was slow to answer.
+            *again = Some(link);
+        }
         self.wait_and_dial();
     }
 
@@ -334,20 +346,26 @@ impl Driver {
         }
     }
 
+    /// Sends what there is to send, as far as the connection has room. The rest waits for its `Writable`; it is bounded by the calls in flight.
     fn flush(&mut self) {
-        if self.encoder.is_empty() {
-            return;
+        if !self.encoder.is_empty() {
+            self.held.push_back(self.encoder.finish());
         }
-        let frames = self.encoder.finish();
-        let State::Up(link) = &mut self.state else { return };
-        if let Err(error) = link.send(frames) {
-            // The machine has these attempts as sent, and that is what they may be.
-            self.lost(&format!("sending failed: {error:?}"));
+        let State::Up(link) = &mut self.state else { return self.held.clear() };
+        let room = dealer_options(self.limits.body).outstanding_limit / 2;
+        while link.outstanding() <= room
+            && let Some(frames) = self.held.pop_front()
+        {
+            if let Err(error) = link.send(frames) {
+                // The machine has these attempts as sent, and that is what they may be.
+                return self.lost(&error.to_string());
+            }
         }
     }
 
     fn done(&mut self, handle: Handle, ended: Ended) {
         let Some(open) = self.calls.remove(&handle) else { return };
+        self.tally.open.fetch_sub(1, Ordering::Relaxed);
         self.tickets.remove(&open.ticket);
         let nonce = ended.id.map(|id| match id {
             CallId::Sequenced(number) => {
@@ -415,6 +433,8 @@ fn dealer_options(body: u32) -> DealerOptions {
     let mut options = DealerOptions::dealer();
     options.frame_limit = options.frame_limit.max(u64::from(body));
     options.message_limit = options.message_limit.max(2 * u64::from(body));
+    // Half of it is used before the longest message is added.
+    options.outstanding_limit = options.outstanding_limit.max(4 * body as usize);
     options
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,6 @@ pub struct Channel(Arc<Shared>);
 
 struct Shared {
     commands: mpsc::UnboundedSender<Command>,
-    /// Calls handed to the driver and not finished: what bounds the queue above.
-    open: AtomicUsize,
     open_limit: usize,
     next_ticket: AtomicU64,
     default_deadline: Duration,
@@ -138,8 +136,8 @@ impl Channel {
                 "this channel was made before a fork and belongs to the parent; connect anew in the child";
             return Err(Error::misuse(method.name, why));
         }
-        if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.open_limit {
-            shared.open.fetch_sub(1, Ordering::Relaxed);
+        if shared.counters.open.fetch_add(1, Ordering::Relaxed) >= shared.open_limit {
+            shared.counters.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::new(Inner {
                 kind: Kind::Refused(Refusal::Overloaded),
                 outcome: Outcome::No,
@@ -168,7 +166,9 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("open", &self.0.open.load(Ordering::Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Channel")
+            .field("open", &self.0.counters.open.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
     }
 }
 
@@ -223,10 +223,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let shared = &self.channel.0;
-        shared.open.fetch_sub(1, Ordering::Relaxed);
         if self.finished.is_some() {
-            let _ = shared.commands.send(Command::Cancel { ticket: self.number });
+            let _ = self.channel.0.commands.send(Command::Cancel { ticket: self.number });
         }
     }
 }

@@ -69,6 +69,14 @@ impl Port {
         }
     }
 
+    /// See [`Router::outstanding`]. Within the process nothing is.
+    pub fn outstanding(&self, to: ConnectionId) -> usize {
+        match self {
+            Port::Router(router) => router.outstanding(to),
+            Port::Local(_) => 0,
+        }
+    }
+
     /// See [`Router::set_idle_timeout`]. The process does not lose itself.
     pub fn set_idle_timeout(&mut self, who: ConnectionId, timeout: Option<Duration>) {
         if let Port::Router(router) = self {
@@ -121,6 +129,14 @@ impl Link {
                 // The end is told by `next`, which is what waits for it.
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
             },
+        }
+    }
+
+    /// See [`Dealer::outstanding`]. Within the process nothing is.
+    pub fn outstanding(&self) -> usize {
+        match self {
+            Link::Dealer(dealer) => dealer.outstanding(),
+            Link::Local(_) => 0,
         }
     }
 

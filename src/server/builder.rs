@@ -17,6 +17,7 @@ pub struct ServerBuilder {
 pub(super) struct Settings {
     pub concurrency: usize,
     pub queue: usize,
+    pub held: usize,
     pub inline: bool,
     pub handler_timeout: Duration,
     pub drain: Duration,
@@ -33,6 +34,8 @@ impl Default for Settings {
             concurrency: 1024,
             // As much again: what waits longer than the handlers ahead of it take is better retried elsewhere.
             queue: 1024,
+            // Sixteen of the longest bodies, or 128 KiB for each of the handlers and queued calls.
+            held: 256 << 20,
             inline: true,
             // Twelve default deadlines: nobody waits any more, yet slow work by a caller with a long deadline is not cut off early.
             handler_timeout: Duration::from_secs(60),
@@ -46,6 +49,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Longer durations mean this one: what 32 bits of milliseconds say on the wire, almost 50 days.
+const LONGEST: Duration = Duration::from_millis(u32::MAX as u64);
 
 impl ServerBuilder {
     /// Handlers that run at once, in all. Default: 1,024.
@@ -62,6 +68,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Bytes of parameters that running and queued calls may hold together; beyond that calls are refused as `Overloaded`. Default: 256 MiB.
+    #[must_use]
+    pub fn held_bytes(mut self, bytes: usize) -> Self {
+        self.settings.held = bytes;
+        self
+    }
+
     /// Whether a handler is polled once on the server's IO thread before it becomes a task of your runtime. Default: yes, which spares
     /// short handlers a change of threads. Say no if handlers need a worker of a multi-thread runtime from their first line on, as
     /// `tokio::task::block_in_place` does.
@@ -74,21 +87,21 @@ impl ServerBuilder {
     /// How long a handler may run before it is dropped and its call recorded as failed. Default: 60 s.
     #[must_use]
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.handler_timeout = timeout;
+        self.settings.handler_timeout = timeout.min(LONGEST);
         self
     }
 
     /// How long a shutdown waits for running handlers, and then again for what was said to be sent. Default: 10 s.
     #[must_use]
     pub fn drain(mut self, cap: Duration) -> Self {
-        self.settings.drain = cap;
+        self.settings.drain = cap.min(LONGEST);
         self
     }
 
     /// The interval of pings on a silent connection; a peer that has said hello and then nothing for three of them is closed. Default: 5 s.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
-        self.settings.heartbeat = interval.max(Duration::from_millis(10));
+        self.settings.heartbeat = interval.clamp(Duration::from_millis(10), LONGEST);
         self
     }
 
@@ -99,6 +112,8 @@ impl ServerBuilder {
         let router = &mut self.settings.router;
         router.frame_limit = router.frame_limit.max(u64::from(bytes));
         router.message_limit = router.message_limit.max(2 * u64::from(bytes));
+        // Replies are produced until half of it is used, and the longest message comes on top.
+        router.outstanding_limit = router.outstanding_limit.max(4 * bytes as usize);
         self
     }
 
@@ -106,7 +121,7 @@ impl ServerBuilder {
     /// `docs/guarantees.md`.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.settings.dedup.retention = retention;
+        self.settings.dedup.retention = retention.min(LONGEST);
         self
     }
 
@@ -128,7 +143,7 @@ impl ServerBuilder {
     /// the server's store began is refused: the store before may have run it. With zero all clocks must be one.
     #[must_use]
     pub fn clock_error(mut self, error: Duration) -> Self {
-        self.settings.dedup.clock_error = error;
+        self.settings.dedup.clock_error = error.min(LONGEST);
         self
     }
 

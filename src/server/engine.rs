@@ -2,7 +2,7 @@
 //!
 //! It lives on the server's IO thread and does everything in one loop. It decides nothing about calls itself, except when a server is full.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -12,50 +12,17 @@ use tokio::task::AbortHandle;
 
 use super::answer::Incoming;
 use super::builder::Settings;
+use super::counters::ServerCounters;
+use super::intake::{digest, incoming};
 use super::outbox::Outbox;
+use super::queue::{Queue, Waiting};
 use super::routes::Routes;
 use super::work::{self, Answers, Started};
 use crate::io::{Port, RouterEvent};
-use crate::metadata::Metadata;
-use crate::nonce::{self, Identity, Nonce};
+use crate::nonce::{self};
 use crate::protocol::dedup::{Admission, Attempt, Dedup, Delivery, Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::wire::{self, BadEntry, Call, Entry, Goodbye, Hello, Reply, Subject};
-use crate::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Level, Principal, Refusal, Registration, Stamp, WallTime,
-};
-use crate::request::{Context, ContextParts};
-
-/// What happened at a server so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerCounters {
-    /// Connections that are open.
-    pub connections: usize,
-    /// Calls whose handler was started.
-    pub executed: u64,
-    /// Calls answered from a record.
-    pub replayed: u64,
-    /// Attempts that joined a running call.
-    pub joined: u64,
-    /// Attempts that were refused, for any reason.
-    pub refused: u64,
-    /// Of those, attempts refused because the server was full.
-    pub shed: u64,
-    /// Messages, or entries in them, that could not be decoded.
-    pub malformed: u64,
-    /// Messages that were not sent, because their peer had gone or did not read.
-    pub unsent: u64,
-    /// Sessions that the server keeps.
-    pub sessions: usize,
-    /// Records that the server keeps, running ones included.
-    pub records: usize,
-    /// Bytes of the replies in them.
-    pub record_bytes: usize,
-    /// Handlers that run.
-    pub running: usize,
-    /// Calls that wait for a handler.
-    pub queued: usize,
-}
+use crate::protocol::{ConnectionId, Incarnation, Level, Principal, Refusal, Registration, Stamp, WallTime};
 
 pub(super) struct Engine {
     port: Port,
@@ -65,11 +32,13 @@ pub(super) struct Engine {
     dedup: Dedup,
     clock: Clock,
     outbox: Outbox,
-    queue: VecDeque<(Execution, Waiting)>,
+    queue: Queue,
     running: HashMap<Execution, Running>,
     /// Running handlers by the moment at which they are dropped.
     timeouts: BTreeMap<(Instant, u64), Execution>,
     started: u64,
+    /// Bytes of the parameters of running calls.
+    running_bytes: usize,
     answers: Answers,
     answered: mpsc::UnboundedReceiver<(Execution, Terminal)>,
     /// Kept for its memory.
@@ -81,14 +50,10 @@ pub(super) struct Engine {
     incarnation: Incarnation,
 }
 
-/// A call that waits for a handler.
-struct Waiting {
-    incoming: Incoming,
-    deadline: Instant,
-}
-
 struct Running {
     abort: AbortHandle,
+    /// Of its parameters.
+    bytes: usize,
     timeout: (Instant, u64),
 }
 
@@ -105,6 +70,8 @@ impl Clock {
 
 /// Messages taken in one go before replies are flushed: enough to coalesce, few enough that the first reply does not wait for long.
 const BATCH: usize = 64;
+/// Rounds of sweeping in one go: some 4,000 sessions and keys, half a millisecond.
+const SWEEPS: usize = 64;
 /// How often housekeeping runs: sweeps, silent peers, counters.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
@@ -139,10 +106,11 @@ impl Engine {
             routes,
             runtime,
             clock: Clock { origin: Instant::now() },
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             running: HashMap::new(),
             timeouts: BTreeMap::new(),
             started: 0,
+            running_bytes: 0,
             answers,
             answered,
             deliveries: Vec::new(),
@@ -267,13 +235,17 @@ impl Engine {
         if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
+        if !self.outbox.may_greet(from) {
+            let reason = "too many hellos on one connection; resume the session instead".into();
+            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Overloaded) }));
+        }
         let minted = Minted {
             registration: Registration(crate::random::u128().max(1)),
             stamp: Stamp(crate::random::u64().max(1)),
         };
         match self.dedup.hello(hello, Principal::ANYONE, minted, now) {
             Ok(welcome) => {
-                self.outbox.welcomed(from, welcome.registration);
+                self.outbox.welcomed(from, welcome.registration, hello.resume);
                 // Only who says hello promised to be heard: a plain ZeroMQ peer may be silent for as long as it likes.
                 self.port.set_idle_timeout(from, Some(3 * self.settings.heartbeat));
                 let welcome = wire::Welcome {
@@ -305,7 +277,7 @@ impl Engine {
             Ok(digest) => (digest, None),
             Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
         };
-        let shed = self.shed(&call, name, malformed);
+        let shed = self.shed(from, &call, name, malformed);
         let attempt = Attempt { call: &call, digest, class, principal: Principal::ANYONE, from };
         match self.dedup.admit(&attempt, shed, now) {
             Admission::Execute(execution) => self.execute(execution, call),
@@ -321,7 +293,13 @@ impl Engine {
     }
 
     /// Why this call would not be run now, if it has to be run.
-    fn shed(&self, call: &Call, method: Option<&str>, malformed: Option<String>) -> Option<Shed> {
+    fn shed(
+        &self,
+        from: ConnectionId,
+        call: &Call,
+        method: Option<&str>,
+        malformed: Option<String>,
+    ) -> Option<Shed> {
         let shed = |refusal, message: String| Some(Shed { refusal, retry_after: None, message });
         if let Some(message) = malformed {
             return shed(Refusal::Malformed, message);
@@ -342,36 +320,31 @@ impl Engine {
         if self.running.len() >= self.settings.concurrency && self.queue.len() >= self.settings.queue {
             return shed(Refusal::Overloaded, "all handlers are busy and the queue is full".into());
         }
+        if self.running_bytes + self.queue.bytes() + call.body.len() > self.settings.held {
+            return shed(
+                Refusal::Overloaded,
+                "the parameters of open calls fill the memory set aside for them".into(),
+            );
+        }
+        if self.port.outstanding(from) > self.settings.router.outstanding_limit / 2 {
+            return shed(
+                Refusal::Overloaded,
+                "this connection's replies are not read as fast as they come".into(),
+            );
+        }
         None
     }
 
     /// Admitted: to a handler if one is free, else into the queue.
     fn execute(&mut self, execution: Execution, call: Call) {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
-        let deadline = Instant::now() + call.time_left;
-        let nonce = match call.id {
-            CallId::Sequenced(number) => {
-                Nonce(Identity::Sequenced { registration: call.registration, number })
-            }
-            CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
-        };
-        let trace = call.trace.map_or_else(crate::trace::root, crate::trace::child);
-        tracing::debug!(method = method.info.name, %nonce, attempt = call.attempt, "executes");
-        let context = Context::new(ContextParts {
-            method: method.info,
-            nonce,
-            attempt: call.attempt,
-            deadline,
-            principal: Principal::ANYONE,
-            trace,
-            lineage: lineage(&call, self.settings.dedup.retention),
-            metadata: Metadata(call.metadata),
-        });
-        let incoming = Incoming { context, body: call.body, interface: call.interface, ordinal: call.method };
+        let incoming = incoming(call, method.info, self.settings.dedup.retention);
+        tracing::debug!(method = method.info.name, nonce = %incoming.context.nonce(), "executes");
+        let deadline = incoming.context.deadline();
         if self.running.len() < self.settings.concurrency {
             self.start(execution, incoming);
         } else {
-            self.queue.push_back((execution, Waiting { incoming, deadline }));
+            self.queue.push(Waiting { execution, incoming, deadline });
         }
     }
 
@@ -381,13 +354,15 @@ impl Engine {
         let Some((service, method)) = self.routes.method(incoming.interface, incoming.ordinal) else {
             return;
         };
+        let bytes = incoming.body.len();
         match work::start(service, method, incoming, execution, &self.runtime, &self.answers) {
             Started::Answered(terminal) => self.complete(execution, terminal),
             Started::Running(abort) => {
                 self.started += 1;
                 let timeout = (Instant::now() + self.settings.handler_timeout, self.started);
                 self.timeouts.insert(timeout, execution);
-                self.running.insert(execution, Running { abort, timeout });
+                self.running.insert(execution, Running { abort, bytes, timeout });
+                self.running_bytes += bytes;
             }
         }
     }
@@ -397,20 +372,21 @@ impl Engine {
         // Not running: it timed out, and was completed then.
         let Some(running) = self.running.remove(&execution) else { return };
         self.timeouts.remove(&running.timeout);
+        self.running_bytes -= running.bytes;
         self.complete(execution, terminal);
         self.start_queued();
     }
 
     fn start_queued(&mut self) {
         while self.running.len() < self.settings.concurrency {
-            let Some((execution, waiting)) = self.queue.pop_front() else { return };
-            if waiting.deadline <= Instant::now() {
+            let Some(Waiting { execution, incoming, deadline }) = self.queue.pop() else { return };
+            if deadline <= Instant::now() {
                 self.complete(
                     execution,
                     not_started(Refusal::Deadline, "its time was up before a handler was free"),
                 );
             } else {
-                self.start(execution, waiting.incoming);
+                self.start(execution, incoming);
             }
         }
     }
@@ -441,8 +417,7 @@ impl Engine {
     }
 
     fn forget_queued(&mut self, execution: Execution) {
-        if let Some(at) = self.queue.iter().position(|(queued, _)| *queued == execution) {
-            self.queue.remove(at);
+        if self.queue.remove(execution) {
             self.complete(execution, Terminal::Cancelled);
         }
     }
@@ -466,7 +441,7 @@ impl Engine {
     }
 
     fn keep_house(&mut self) {
-        self.dedup.sweep(self.clock.now());
+        self.sweep();
         self.drop_overdue_handlers();
         let dedup = self.dedup.counters();
         self.counters.connections = self.outbox.len();
@@ -483,6 +458,16 @@ impl Engine {
         });
     }
 
+    /// The machine looks at a few sessions and keys at a time, so that no call waits for long.
+    fn sweep(&mut self) {
+        let now = self.clock.now();
+        for _ in 0..SWEEPS {
+            if self.dedup.sweep(now).is_none_or(|again| again > now.moment) {
+                break;
+            }
+        }
+    }
+
     fn drop_overdue_handlers(&mut self) {
         let now = Instant::now();
         while let Some(entry) = self.timeouts.first_entry() {
@@ -492,6 +477,7 @@ impl Engine {
             let execution = entry.remove();
             if let Some(running) = self.running.remove(&execution) {
                 running.abort.abort();
+                self.running_bytes -= running.bytes;
                 let limit = self.settings.handler_timeout;
                 self.complete(execution, Terminal::Failed(format!("the handler ran longer than {limit:?}")));
             }
@@ -503,15 +489,9 @@ impl Engine {
     /// A queued call whose time is up is answered then, not when a handler becomes free.
     fn answer_overdue_calls(&mut self) {
         let now = Instant::now();
-        let (overdue, waiting) =
-            std::mem::take(&mut self.queue).into_iter().partition(|(_, waiting)| waiting.deadline <= now);
-        self.queue = waiting;
-        let overdue: VecDeque<_> = overdue;
-        for (execution, _) in overdue {
-            self.complete(
-                execution,
-                not_started(Refusal::Deadline, "its time was up before a handler was free"),
-            );
+        while let Some(execution) = self.queue.pop_overdue(now) {
+            let late = not_started(Refusal::Deadline, "its time was up before a handler was free");
+            self.complete(execution, late);
         }
     }
 
@@ -523,7 +503,7 @@ impl Engine {
             self.say(to, Entry::Goodbye(goodbye()));
         }
         // What waits for a handler has not started, and can be retried elsewhere at once.
-        for (execution, _) in std::mem::take(&mut self.queue) {
+        while let Some(Waiting { execution, .. }) = self.queue.pop() {
             self.complete(execution, not_started(Refusal::ShuttingDown, SHUTTING_DOWN));
         }
     }
@@ -553,32 +533,4 @@ const SHUTTING_DOWN: &str = "the server is shutting down";
 
 fn not_started(refusal: Refusal, why: &str) -> Terminal {
     Terminal::NotStarted(Shed { refusal, retry_after: None, message: why.into() })
-}
-
-/// What tells one body from another. A client resends a sequenced call's very bytes; a keyed one may have been built anew, and Cap'n Proto
-/// lays out the same content in more than one way, so its canonical form counts.
-fn digest(call: &Call) -> capnp::Result<u128> {
-    match call.id {
-        CallId::Sequenced(_) => Ok(xxhash_rust::xxh3::xxh3_128(&call.body)),
-        CallId::Keyed(_) => {
-            let message = crate::message::Message::<capnp::any_pointer::Owned>::from_body(call.body.clone())?;
-            Ok(xxhash_rust::xxh3::xxh3_128(&message.canonical()?))
-        }
-    }
-}
-
-/// What nonces of calls within this one derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
-/// A sequenced call is retried for less than the retention; twice that outlives the effects of its last attempt.
-fn lineage(call: &Call, retention: Duration) -> Key {
-    match call.id {
-        CallId::Keyed(key) => key,
-        CallId::Sequenced(number) => {
-            let key = nonce::hash(&[
-                b"selfsame lineage",
-                &call.registration.0.to_le_bytes(),
-                &number.to_le_bytes(),
-            ]);
-            Key { key, issued: call.issued, expiry: nonce::later(call.issued, 2 * retention) }
-        }
-    }
 }

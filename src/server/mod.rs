@@ -4,8 +4,11 @@
 
 mod answer;
 mod builder;
+mod counters;
 mod engine;
+mod intake;
 mod outbox;
+mod queue;
 mod routes;
 mod work;
 
@@ -18,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use answer::{Incoming, Outgoing};
 pub use builder::ServerBuilder;
-pub use engine::ServerCounters;
+pub use counters::ServerCounters;
 
 use crate::codegen::Service;
 use crate::error::SetupError;

@@ -23,7 +23,12 @@ struct Peer {
     /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
     envelope: bool,
     registration: Option<Registration>,
+    /// Sessions that were registered for it.
+    registered: u32,
 }
+
+/// Sessions that one connection may have registered. An honest client needs one, and another each time that the server forgot it.
+const REGISTRATIONS: u32 = 64;
 
 impl Outbox {
     pub fn new(limits: Limits) -> Self {
@@ -32,7 +37,7 @@ impl Outbox {
 
     pub fn open(&mut self, connection: ConnectionId) {
         let encoder = Encoder::new(self.limits);
-        self.peers.insert(connection, Peer { encoder, envelope: false, registration: None });
+        self.peers.insert(connection, Peer { encoder, envelope: false, registration: None, registered: 0 });
     }
 
     pub fn close(&mut self, connection: ConnectionId) {
@@ -59,8 +64,19 @@ impl Outbox {
         }
     }
 
-    pub fn welcomed(&mut self, connection: ConnectionId, registration: Registration) {
+    /// Whether another hello is answered: one connection is one client, and must not fill the table of sessions.
+    pub fn may_greet(&self, connection: ConnectionId) -> bool {
+        self.peers.get(&connection).is_some_and(|peer| peer.registered < REGISTRATIONS)
+    }
+
+    pub fn welcomed(
+        &mut self,
+        connection: ConnectionId,
+        registration: Registration,
+        resume: Option<Registration>,
+    ) {
         if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.registered += u32::from(resume != Some(registration));
             peer.registration = Some(registration);
         }
     }

@@ -1,6 +1,6 @@
 //! Which service answers which interface, and what the server knows of each method.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +100,7 @@ impl Routes {
                 shape: info.shape.to_vec(),
             })
         };
-        theirs.iter().filter_map(ours).collect()
+        let mut named = HashSet::new();
+        theirs.iter().filter(|contract| named.insert(contract.interface)).filter_map(ours).collect()
     }
 }

@@ -1,0 +1,33 @@
+//! What a server counts.
+
+/// What happened at a server so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerCounters {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Calls whose handler was started.
+    pub executed: u64,
+    /// Calls answered from a record.
+    pub replayed: u64,
+    /// Attempts that joined a running call.
+    pub joined: u64,
+    /// Attempts that were refused, for any reason.
+    pub refused: u64,
+    /// Of those, attempts refused because the server was full.
+    pub shed: u64,
+    /// Messages, or entries in them, that could not be decoded.
+    pub malformed: u64,
+    /// Messages that were not sent, because their peer had gone or did not read.
+    pub unsent: u64,
+    /// Sessions that the server keeps.
+    pub sessions: usize,
+    /// Records that the server keeps, running ones included.
+    pub records: usize,
+    /// Bytes of the replies in them.
+    pub record_bytes: usize,
+    /// Handlers that run.
+    pub running: usize,
+    /// Calls that wait for a handler.
+    pub queued: usize,
+}

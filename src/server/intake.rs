@@ -1,0 +1,59 @@
+//! From a call on the wire to what its handler gets.
+
+use std::time::{Duration, Instant};
+
+use super::answer::Incoming;
+use crate::codegen::MethodInfo;
+use crate::message::Message;
+use crate::metadata::Metadata;
+use crate::nonce::{self, Identity, Nonce};
+use crate::protocol::wire::Call;
+use crate::protocol::{CallId, Key, Principal};
+use crate::request::{Context, ContextParts};
+
+/// The call with its context, as its handler sees it. Its deadline counts from now.
+pub(super) fn incoming(call: Call, method: &'static MethodInfo, retention: Duration) -> Incoming {
+    let nonce = match call.id {
+        CallId::Sequenced(number) => Nonce(Identity::Sequenced { registration: call.registration, number }),
+        CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
+    };
+    let context = Context::new(ContextParts {
+        method,
+        nonce,
+        attempt: call.attempt,
+        deadline: Instant::now() + call.time_left,
+        principal: Principal::ANYONE,
+        trace: call.trace.map_or_else(crate::trace::root, crate::trace::child),
+        lineage: lineage(&call, retention),
+        metadata: Metadata(call.metadata),
+    });
+    Incoming { context, body: call.body, interface: call.interface, ordinal: call.method }
+}
+
+/// What tells one body from another. A client resends a sequenced call's very bytes; a keyed one may have been built anew, and Cap'n Proto
+/// lays out the same content in more than one way, so its canonical form counts.
+pub(super) fn digest(call: &Call) -> capnp::Result<u128> {
+    match call.id {
+        CallId::Sequenced(_) => Ok(xxhash_rust::xxh3::xxh3_128(&call.body)),
+        CallId::Keyed(_) => {
+            let message = Message::<capnp::any_pointer::Owned>::from_body(call.body.clone())?;
+            Ok(xxhash_rust::xxh3::xxh3_128(&message.canonical()?))
+        }
+    }
+}
+
+/// What nonces of calls within this one derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
+/// A sequenced call is retried for less than the retention; twice that outlives the effects of its last attempt.
+fn lineage(call: &Call, retention: Duration) -> Key {
+    match call.id {
+        CallId::Keyed(key) => key,
+        CallId::Sequenced(number) => {
+            let key = nonce::hash(&[
+                b"selfsame lineage",
+                &call.registration.0.to_le_bytes(),
+                &number.to_le_bytes(),
+            ]);
+            Key { key, issued: call.issued, expiry: nonce::later(call.issued, 2 * retention) }
+        }
+    }
+}
