@@ -8,22 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use crate::protocol::Refusal;
+pub use crate::protocol::{Outcome, Refusal};
 
 use crate::codegen::Raised;
 use crate::message::Message;
 use crate::nonce::Nonce;
-
-/// Did the call execute?
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// No, and it never will.
-    No,
-    /// Yes, once.
-    Yes,
-    /// That cannot be known from here. Ask again under the same nonce, or look at the state that the call should have changed.
-    Unknown,
-}
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

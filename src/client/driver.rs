@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
-use crate::error::{Kind, Outcome};
+use crate::error::Kind;
 use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalLink};
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::call::{
-    self, Action, Client, Conclusion, Config, Ended, Failure, Handle, Intent, Notice, Why,
+    Action, Client, Conclusion, Config, Ended, Failure, Handle, Intent, Notice, Why,
 };
 use crate::protocol::retry::{Backoff, Pace};
 use crate::protocol::wire::{self, Encoder};
@@ -414,11 +414,6 @@ impl Driver {
 
 fn failed(failure: Failure) -> Failed {
     let Failure { why, outcome, retry_after, message } = failure;
-    let outcome = match outcome {
-        call::Outcome::No => Outcome::No,
-        call::Outcome::Yes => Outcome::Yes,
-        call::Outcome::Unknown => Outcome::Unknown,
-    };
     let (kind, fault) = match why {
         Why::Declined { fault, body } => (Kind::Declined, Some((fault, body))),
         Why::Failed => (Kind::Failed, None),

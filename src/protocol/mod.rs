@@ -61,7 +61,7 @@ id!(
     /// A connection as its gate numbers it, from 1, never reused in a process.
     ConnectionId, u64, "1");
 
-/// Who a peer is. Until connections are authenticated all peers are one constant principal (shared/protocol.md), so that a keyed
+/// Who a peer is. Until connections are authenticated all peers are one constant principal, so that a keyed
 /// call is found again by a client that comes back under a new session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Principal(pub u64);
@@ -117,6 +117,17 @@ pub enum Level {
     Shared,
     /// As shared, and effect and record commit together.
     Atomic,
+}
+
+/// Did the call execute?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// No, and it never will.
+    No,
+    /// Yes: once, if its method is `once` or `never`; at least once, if it may be sent freely.
+    Yes,
+    /// That cannot be known from here. Ask again under the same nonce, or look at the state that the call should have changed.
+    Unknown,
 }
 
 /// An error of the library: before a handler started, or in place of its answer.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::protocol::Outcome;
 use crate::protocol::wire::{Entry, Trace};
 use crate::protocol::{CallId, Key, Moment, Refusal, Registration, RetryClass, Session, WallTime};
 
@@ -116,17 +117,6 @@ pub enum Why {
     Refused(Refusal),
     /// The time was up.
     Deadline,
-}
-
-/// Did the call execute?
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// No, and it never will.
-    No,
-    /// Yes, once.
-    Yes,
-    /// That cannot be known from here.
-    Unknown,
 }
 
 /// What a person who watches the client may want to know.
