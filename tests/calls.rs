@@ -196,6 +196,15 @@ async fn metadata_and_trace_reach_the_handler() {
 }
 
 #[tokio::test]
+async fn retries_are_paid_from_a_budget() {
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let channel = Channel::builder().retry_budget(0, 0).connect(&server.endpoint).await.unwrap();
+    let error = change(&AccountClient::new(channel), "busy").await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (Kind::Refused(Refusal::Unavailable), 1), "{error}");
+}
+
+#[tokio::test]
 async fn too_much_metadata_is_a_mistake_that_is_told_at_once() {
     let account = AccountClient::local(Vault::new());
     let many = (0..65).fold(change(&account, "ann"), |call, at| call.metadata(at.to_string(), "x"));

@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::account::account::{ChangePassword, Version};
-use api::account::{Account, AccountServer};
+use api::account::{Account, AccountClient, AccountServer};
 use hand::{Hand, answer_of, refusal_of};
 use selfsame::protocol::wire::{Ack, Answer, Call, Cancel};
 use selfsame::protocol::{CallId, Incarnation, Key, Refusal, Registration, Stamp, WallTime};
-use selfsame::{Answer as Answered, Fault, Request, Server};
+use selfsame::{Answer as Answered, Channel, Fault, Kind, Outcome, Request, Server};
 use tokio::sync::Semaphore;
 
 /// Counts its effects; a call waits until the test lets it go on.
@@ -198,6 +198,49 @@ async fn s08_a_call_to_another_incarnation_does_not_run() {
     let held = Call { incarnation: Incarnation(1), ..hand.call(1, "ann") };
     assert_eq!(refusal_of(&hand.ask(&held).await), Some(Refusal::HelloFirst));
     assert_eq!(vault.effects(), 0);
+}
+
+#[tokio::test]
+async fn s09_a_call_that_may_have_run_does_not_fail_over_to_another_store() {
+    let (here, elsewhere) = (Vault::closed(), Vault::open());
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(here.clone()));
+    let endpoint = server.endpoint().to_string();
+    let serving = tokio::spawn(server.serve());
+    let replica = serve(&elsewhere).await;
+    let channel = Channel::builder().replica(replica).connect(&endpoint).await.unwrap();
+    let account = AccountClient::new(channel);
+    let call = account.change_password(|mut p| p.set_user("ann")).deadline(Duration::from_secs(30));
+    let sent = tokio::spawn(call);
+    here.entered().await;
+    serving.abort(); // closes the socket at once
+    let error = sent.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (Kind::Refused(Refusal::StoreChanged), Outcome::Unknown),
+        "{error}"
+    );
+    assert_eq!(elsewhere.effects(), 0);
+    // What was never sent to the first goes to the second.
+    account.change_password(|mut p| p.set_user("bob")).deadline(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(elsewhere.effects(), 1);
+}
+
+#[tokio::test]
+async fn s10_a_later_definite_refusal_leaves_an_ambiguous_call_ambiguous() {
+    // The first attempt is lost, or runs for ever; the second is refused as not executed.
+    let endpoint = hand::serve(|call| (call.attempt > 1).then_some(Refusal::Overloaded)).await;
+    let short = Duration::from_millis(20);
+    let channel = Channel::builder().attempts(2).attempt_timeout(short).connect(&endpoint).await.unwrap();
+    let account = AccountClient::new(channel);
+    let call = account.change_password(|mut p| p.set_user("ann")).deadline(Duration::from_millis(500));
+    let error = call.await.unwrap_err();
+    assert_eq!((error.outcome(), error.attempts()), (Outcome::Unknown, 2), "{error}");
+
+    // Refused from the first attempt on, it is certain.
+    let endpoint = hand::serve(|_| Some(Refusal::Overloaded)).await;
+    let channel = Channel::builder().attempts(2).connect(&endpoint).await.unwrap();
+    let error = AccountClient::new(channel).change_password(|mut p| p.set_user("ann")).await.unwrap_err();
+    assert_eq!((error.outcome(), error.attempts()), (Outcome::No, 2), "{error}");
 }
 
 #[tokio::test]

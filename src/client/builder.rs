@@ -13,6 +13,7 @@ use crate::error::SetupError;
 use crate::io::{Endpoint, IoThread};
 use crate::protocol::Session;
 use crate::protocol::call::Config;
+use crate::protocol::retry::Allowance;
 
 /// Sets up a [`Channel`].
 #[derive(Clone, Debug)]
@@ -53,6 +54,14 @@ impl ChannelBuilder {
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.config.attempt_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// What all calls together may spend on retries: so many for each hundred calls, and so many a second besides. Default: 20 and 10, as Finagle
+    /// has it, so that retries add a fifth to a server's load at most. A call that finds the budget empty waits for what it has sent.
+    #[must_use]
+    pub fn retry_budget(mut self, percent: u32, per_second: u32) -> Self {
+        self.config.budget = Allowance { percent, per_second };
         self
     }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use selfsame::codegen::Method;
-use selfsame::io::{Dealer, DealerEvent, DealerOptions, Endpoint, IoThread};
-use selfsame::protocol::wire::{
-    self, Ack, Answer, Call, Cancel, Encoder, Entry, Hello, Limits, Reply, Welcome,
+use selfsame::io::{
+    Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
 };
-use selfsame::protocol::{CallId, Refusal, Registration, RetryClass, Session, WallTime};
+use selfsame::protocol::wire::{
+    self, Ack, Answer, Call, Cancel, Encoder, Entry, Hello, Limits, Refused, Reply, Welcome,
+};
+use selfsame::protocol::{CallId, Incarnation, Refusal, Registration, RetryClass, Session, Stamp, WallTime};
 use tokio::sync::mpsc;
 
 use super::api::account::account::{ChangePassword, change_password_params};
@@ -144,6 +146,54 @@ impl Hand {
         self.say(Said(Entry::Ping(self.pings)));
         while self.next().await != Entry::Pong(self.pings) {}
     }
+}
+
+/// A server that is held by hand: it welcomes, and answers a call with the refusal that it is told, as not executed, or not at all.
+pub async fn serve(answer: fn(&Call) -> Option<Refusal>) -> String {
+    let (bound, endpoint) = tokio::sync::oneshot::channel();
+    drop(IoThread::shared().unwrap().run(move || async move {
+        let anywhere: Endpoint = "tcp://127.0.0.1:0".parse().unwrap();
+        let mut router = Router::bind(&anywhere, RouterOptions::router()).await.unwrap();
+        bound.send(router.endpoint().to_string()).unwrap();
+        loop {
+            let RouterEvent::Message(from, frames) = router.next().await else { continue };
+            let mut encoder = Encoder::new(Limits::default());
+            for entry in wire::decode(&frames, &Limits::default()).unwrap().entries {
+                let reply = match entry.unwrap() {
+                    Entry::Hello(hello) => Some(Entry::Welcome(welcome(&hello))),
+                    Entry::Call(call) => answer(&call).map(|refusal| Entry::Reply(refused(&call, refusal))),
+                    _ => None,
+                };
+                reply.into_iter().for_each(|entry| encoder.push(entry).unwrap());
+            }
+            let frames = encoder.finish();
+            if !frames.is_empty() {
+                let _ = router.send(from, frames); // the client may have gone
+            }
+        }
+    }));
+    endpoint.await.unwrap()
+}
+
+fn welcome(hello: &Hello) -> Welcome {
+    Welcome {
+        hello: hello.id,
+        version: wire::VERSION,
+        registration: Registration(9),
+        incarnation: Incarnation(9),
+        stamp: Stamp(9),
+        retention: Duration::from_secs(600),
+        window: 100,
+        heartbeat: PATIENCE,
+        body_limit: 1 << 20,
+        ..Welcome::default()
+    }
+}
+
+fn refused(call: &Call, refusal: Refusal) -> Reply {
+    let refused = Refused { refusal, ambiguous: false, retry_after: None, message: "by hand".into() };
+    let answer = Answer::Refused(refused);
+    Reply { registration: call.registration, id: call.id, attempt: call.attempt, replayed: false, answer }
 }
 
 pub struct Said(Entry);
