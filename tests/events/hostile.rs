@@ -60,21 +60,26 @@ async fn reserved_prefixes_and_idle_cancels_are_ignored() {
     assert_eq!((counters.reserved, counters.subscriptions), (2, 0));
 }
 
-/// Someone at a PUB socket who confirms each subscription and then sends these messages.
-async fn impostor(messages: Vec<Vec<Bytes>>) -> (IoThread, String) {
+/// Someone at a PUB socket who confirms each subscription, and after the first to a topic sends these messages. A subscriber may ask for
+/// the numbers before that, when it has connected and has no subscription yet.
+async fn impostor(mut messages: Vec<Vec<Bytes>>) -> (IoThread, String) {
     let io = IoThread::start("impostor").unwrap();
     let (tell, bound) = oneshot::channel();
     drop(io.run(move || async move {
         let endpoint = "tcp://127.0.0.1:0".parse().unwrap();
         let mut router = Router::bind(&endpoint, RouterOptions::publisher()).await.unwrap();
         tell.send(router.endpoint().to_string()).unwrap();
+        let mut subscribed = false;
         loop {
             let RouterEvent::Message(from, frames) = router.next().await else { continue };
-            let Some(sync) = frames[0].strip_prefix(b"\x01").and_then(sync_id) else { continue };
+            let Some(sync) = frames[0].strip_prefix(b"\x01").and_then(sync_id) else {
+                subscribed = true;
+                continue;
+            };
             let answer = Entry::Numbers(Numbers { publisher: 9, sync, ..Numbers::default() });
             router.send(from, message(&frames[0][1..], [answer])).unwrap();
-            for message in &messages {
-                router.send(from, message.clone()).unwrap();
+            if subscribed {
+                messages.drain(..).for_each(|message| router.send(from, message).unwrap());
             }
         }
     }));
