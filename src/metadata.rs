@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-/// Names and values of a call. At most 64 of them, 8 KiB in all; more is refused by the receiver.
+/// Names and values of a call. At most 64 of them, 8 KiB in all; more is refused as misuse before it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(pub(crate) Vec<(String, Bytes)>);
 

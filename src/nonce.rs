@@ -33,7 +33,7 @@ impl Nonce {
         Nonce::keyed_for(key, issued, DEFAULT_VALIDITY)
     }
 
-    /// As [`keyed`](Nonce::keyed), valid for `validity`.
+    /// As [`keyed`](Nonce::keyed), valid for `validity`. Servers take up to 7 days, since they have to keep the record that long.
     pub fn keyed_for(key: impl AsRef<[u8]>, issued: SystemTime, validity: Duration) -> Nonce {
         let issued = wall_time(issued);
         let key = hash(&[b"selfsame user key", key.as_ref()]);

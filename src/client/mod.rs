@@ -140,7 +140,8 @@ impl Channel {
             shared.counters.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::new(Inner {
                 kind: Kind::Refused(Refusal::Overloaded),
-                outcome: Outcome::No,
+                // Nothing was sent now; under a key an earlier life may have sent it.
+                outcome: if order.key.is_some() { Outcome::Unknown } else { Outcome::No },
                 method: method.name,
                 nonce: order.key.map(|key| Nonce(Identity::Keyed(key))),
                 attempts: 0,

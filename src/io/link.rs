@@ -64,7 +64,7 @@ pub enum SendError {
     /// There is no such connection (any more).
     #[error("the connection has gone")]
     Gone,
-    /// The peer takes less than it is sent. Its connection is closed.
+    /// The peer takes less than it is sent. A `Router` closes its connection; a `Dealer` keeps it, unless its message queue is full.
     #[error("the peer does not take what it is sent")]
     Full,
 }

@@ -117,8 +117,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How long the session of a silent client, and so the replies that it may still ask for, are kept. Default: see
-    /// `docs/guarantees.md`.
+    /// How long the session of a silent client, and so the replies that it may still ask for, are kept. Default: 15 minutes, which
+    /// covers a paused virtual machine.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.dedup.retention = retention.min(LONGEST);
