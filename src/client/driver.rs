@@ -95,6 +95,7 @@ pub(super) struct Driver {
     /// Messages for which the connection has no room yet.
     held: VecDeque<Vec<Bytes>>,
     limits: wire::Limits,
+    options: DealerOptions,
     tally: Arc<Tally>,
     origin: Instant,
 }
@@ -134,6 +135,7 @@ impl Driver {
             encoder: Encoder::new(limits),
             held: VecDeque::new(),
             limits,
+            options: dealer_options(limits.body),
             tally,
             origin: Instant::now(),
         }
@@ -244,7 +246,7 @@ impl Driver {
             Route::Dial { endpoints, next } => {
                 let endpoint = endpoints[*next % endpoints.len()].clone();
                 *next = next.wrapping_add(1);
-                State::Dialling(Dialling::new(endpoint, dealer_options(self.limits.body)))
+                State::Dialling(Dialling::new(endpoint, self.options.clone()))
             }
             Route::Local(link) => match link.take() {
                 Some(link) => {
@@ -352,7 +354,7 @@ impl Driver {
             self.held.push_back(self.encoder.finish());
         }
         let State::Up(link) = &mut self.state else { return self.held.clear() };
-        let room = dealer_options(self.limits.body).outstanding_limit / 2;
+        let room = self.options.outstanding_limit / 2;
         while link.outstanding() <= room
             && let Some(frames) = self.held.pop_front()
         {
