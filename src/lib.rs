@@ -96,7 +96,10 @@ pub mod protocol;
 mod publisher;
 mod random;
 mod request;
+#[doc(hidden)]
+pub mod sabotage;
 mod server;
+mod store;
 mod subscriber;
 mod trace;
 
@@ -111,6 +114,7 @@ pub use publisher::{
 };
 pub use request::{Answer, Context, Reply, Request};
 pub use server::{Counters, Server, ServerBuilder, ServerCounters};
+pub use store::Store;
 pub use subscriber::{
     Event, EventError, Subscribe, Subscriber, SubscriberBuilder, SubscriberCounters, Subscription,
     SubscriptionCounters, TopicKey,

@@ -43,7 +43,7 @@ use session::Session;
 pub use counters::Counters;
 pub use ending::{Delivery, Terminal};
 pub use limits::Limits;
-pub use record::Execution;
+pub use record::{Execution, Imprint};
 
 /// Who this server is and what its store holds: told in each welcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod prefixes;
 pub mod recent;
 pub mod retry;
 pub mod sequence;
+pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod wire;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::wire::Call;
 use super::super::{CallId, Key, Principal, Refusal, Registration, RetryClass, WallTime};
-use super::record::{Record, Slot, State, Waiter};
+use super::record::{Imprint, Record, Slot, State, Waiter};
 use super::session::Mark;
 use super::{Admission, Attempt, Dedup, Limits, Now, Shed, reply};
 
@@ -53,7 +53,7 @@ impl Dedup {
         let Some(record) = self.records.at_mut(slot) else {
             return self.refuse(call, Refusal::InProgress, true, "");
         };
-        if let Err(refusal) = record.matches(call, attempt.digest) {
+        if let Err(refusal) = Imprint::new(attempt).matches(&record.imprint, record.id) {
             return self.refuse(call, refusal, true, "the nonce was used for something else");
         }
         match &mut record.state {

@@ -17,6 +17,42 @@ pub struct Execution {
 /// An index into the table.
 pub(super) type Slot = u32;
 
+/// What every attempt of one call has in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imprint {
+    /// The interface's type id.
+    pub interface: u64,
+    /// The method's ordinal.
+    pub method: u16,
+    /// A hash of the body.
+    pub digest: u128,
+    /// The stamp of the welcome under which a sequenced call was first sent.
+    pub first_stamp: Stamp,
+}
+
+impl Imprint {
+    /// Of an attempt.
+    pub(super) fn new(attempt: &Attempt<'_>) -> Self {
+        let Call { interface, method, first_stamp, .. } = *attempt.call;
+        Imprint { interface, method, digest: attempt.digest, first_stamp }
+    }
+
+    /// Whether a call with this imprint may have the answer of a record with that one; if not, why.
+    ///
+    /// # Errors
+    /// `Mismatch` if it is another call, `SessionShared` if it is another client's.
+    pub fn matches(&self, record: &Imprint, id: CallId) -> Result<(), Refusal> {
+        let call = |imprint: &Imprint| (imprint.interface, imprint.method, imprint.digest);
+        if call(self) != call(record) {
+            return Err(Refusal::Mismatch);
+        }
+        match id {
+            CallId::Sequenced(_) if self.first_stamp != record.first_stamp => Err(Refusal::SessionShared),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Record {
     /// The call, by its nonce as it was when it was admitted.
@@ -25,10 +61,7 @@ pub(super) struct Record {
     pub id: CallId,
     /// False: the class leaves no record, this is only where the reply goes.
     pub kept: bool,
-    interface: u64,
-    method: u16,
-    digest: u128,
-    first_stamp: Stamp,
+    pub imprint: Imprint,
     pub state: State,
     serial: u64,
 }
@@ -113,10 +146,7 @@ impl Record {
             principal: attempt.principal,
             id: call.id,
             kept,
-            interface: call.interface,
-            method: call.method,
-            digest: attempt.digest,
-            first_stamp: call.first_stamp,
+            imprint: Imprint::new(attempt),
             state: State::Running(Running {
                 waiters: Waiters::new(Waiter::new(attempt)),
                 started: false,
@@ -124,17 +154,6 @@ impl Record {
                 collected: false,
             }),
             serial: 0,
-        }
-    }
-
-    /// Whether the call may have this record's answer; if not, why.
-    pub fn matches(&self, call: &Call, digest: u128) -> Result<(), Refusal> {
-        if (self.interface, self.method, self.digest) != (call.interface, call.method, digest) {
-            return Err(Refusal::Mismatch);
-        }
-        match self.id {
-            CallId::Sequenced(_) if self.first_stamp != call.first_stamp => Err(Refusal::SessionShared),
-            _ => Ok(()),
         }
     }
 

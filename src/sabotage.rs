@@ -1,0 +1,106 @@
+//! Planted bugs and kill points, for the programme that tests the tests. Compiled only under the feature `sabotage`, which no service turns on.
+//!
+//! A planted bug breaks one rule of the guarantee; the simulator and the chaos run have to find each (`selfsame-sim --planted-bugs`). A kill point ends the
+//! process, as `kill -9` would, when it is passed for the n-th time.
+//!
+//! Where the feature is off, [`planted!`] is `false` and [`kill_point!`] is nothing.
+
+#[cfg(feature = "sabotage")]
+pub use switched_on::{Bug, is_planted, kill_at, pass, plant};
+
+/// Whether this bug is planted.
+#[cfg(feature = "sabotage")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::sabotage::is_planted($crate::sabotage::Bug::$bug)
+    };
+}
+
+/// Whether this bug is planted: no.
+#[cfg(not(feature = "sabotage"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+/// A place at which a chaos run may end the process.
+#[cfg(feature = "sabotage")]
+macro_rules! kill_point {
+    ($name:literal) => {
+        $crate::sabotage::pass($name)
+    };
+}
+
+/// A place at which a chaos run may end the process: not in this build.
+#[cfg(not(feature = "sabotage"))]
+macro_rules! kill_point {
+    ($name:literal) => {};
+}
+
+pub(crate) use {kill_point, planted};
+
+#[cfg(feature = "sabotage")]
+mod switched_on {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    macro_rules! bugs {
+        ($($(#[doc = $doc:literal])+ $bug:ident,)+) => {
+            /// A rule that can be broken on purpose.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+            pub enum Bug {
+                $($(#[doc = $doc])+ $bug,)+
+            }
+
+            impl Bug {
+                /// All of them, each with what it does.
+                pub const ALL: &'static [(Bug, &'static str)] = &[$((Bug::$bug, concat!($($doc),+)),)+];
+            }
+        };
+    }
+
+    bugs! {
+        /// A retry of a running call runs it again.
+        RetryRunsAgain,
+        /// A retry of a call that has ended runs it again.
+        ReplayRunsAgain,
+    }
+
+    /// 0 is none, else the index in `Bug::ALL` plus one.
+    static PLANTED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Plants a bug in this process, or digs it out again.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.store(bug.map_or(0, |bug| bug as usize + 1), Ordering::SeqCst);
+    }
+
+    /// Whether this bug is planted.
+    pub fn is_planted(bug: Bug) -> bool {
+        PLANTED.load(Ordering::Relaxed) == bug as usize + 1
+    }
+
+    static ARMED: AtomicBool = AtomicBool::new(false);
+    static KILL: Mutex<Option<(String, u64)>> = Mutex::new(None);
+
+    /// Ends this process at the n-th pass of the named point, counted from 1.
+    pub fn kill_at(point: impl Into<String>, pass: u64) {
+        *KILL.lock().expect("nothing panics under this lock") = Some((point.into(), pass.max(1)));
+        ARMED.store(true, Ordering::SeqCst);
+    }
+
+    /// Passes a kill point.
+    pub fn pass(point: &str) {
+        if !ARMED.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut kill = KILL.lock().expect("nothing panics under this lock");
+        let Some((armed, left)) = kill.as_mut().filter(|(armed, _)| armed == point) else { return };
+        *left -= 1;
+        if *left == 0 {
+            tracing::info!(point = armed.as_str(), "killed");
+            // Nothing is flushed, dropped or said: as a kill would have it.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
