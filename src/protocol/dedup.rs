@@ -23,6 +23,7 @@ mod ending;
 mod limits;
 mod record;
 mod session;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -44,6 +45,7 @@ pub use counters::Counters;
 pub use ending::{Delivery, Terminal};
 pub use limits::Limits;
 pub use record::{Execution, Imprint};
+pub use stored::Change;
 
 /// Who this server is and what its store holds: told in each welcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,6 +166,8 @@ pub struct Dedup {
     floor: WallTime,
     /// Entries, marks and ranges of all sessions.
     notes: usize,
+    /// What a store beside this table has to be told; nothing if there is none.
+    changes: Vec<Change>,
     counters: Counters,
 }
 
@@ -182,6 +186,7 @@ impl Dedup {
             expiries: BTreeSet::new(),
             floor: WallTime(0),
             notes: 0,
+            changes: Vec::new(),
             counters: Counters::default(),
         }
     }

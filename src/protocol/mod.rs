@@ -8,6 +8,7 @@ pub mod dedup;
 pub mod fanout;
 pub mod prefixes;
 pub mod recent;
+pub mod replica;
 pub mod retry;
 pub mod sequence;
 pub mod store;

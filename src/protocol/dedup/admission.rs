@@ -40,8 +40,8 @@ impl Dedup {
             let shed = Shed { refusal, retry_after, message: "this attempt was dealt with before".into() };
             return self.refuse_with(call, shed, mark.ambiguous(call.attempt));
         }
-        if let Some(shed) = shed.or_else(|| self.full(call, class(attempt), now)) {
-            let ambiguous = self.leave_mark(call, class(attempt), &shed);
+        if let Some(shed) = shed.or_else(|| self.full(call, attempt.holds(), now)) {
+            let ambiguous = self.leave_mark(call, attempt.holds(), &shed);
             return self.refuse_with(call, shed, ambiguous);
         }
         self.start(attempt)
@@ -80,7 +80,7 @@ impl Dedup {
     /// Notes that the attempt runs. Every check has been made.
     fn start(&mut self, attempt: &Attempt<'_>) -> Admission {
         let call = attempt.call;
-        let class = class(attempt);
+        let class = attempt.holds();
         let kept = class == RetryClass::Once;
         if !kept && matches!(call.id, CallId::Sequenced(_)) && !self.room_for_mark(call.registration, call.id)
         {
@@ -185,7 +185,8 @@ impl Dedup {
     /// Marks the attempt as refused. True if that could not be done, or does not help: then the refusal is ambiguous.
     fn leave_mark(&mut self, call: &Call, class: RetryClass, shed: &Shed) -> bool {
         // No acknowledgement would ever end the mark of a keyed call, and for these classes it is not worth a place until the expiry.
-        let unmarked = matches!(call.id, CallId::Keyed(_)) && class != RetryClass::Once;
+        // And where the store has the record, it may tell of a run that this table does not know.
+        let unmarked = matches!(call.id, CallId::Keyed(_)) && (class != RetryClass::Once || self.is_cache());
         if unmarked || !self.room_for_mark(call.registration, call.id) {
             return true;
         }
@@ -225,19 +226,21 @@ impl Dedup {
     }
 }
 
-/// The class that holds: the stricter of the client's and the server's. A copy of a keyed call is fenced by no watermark, so `never` under
-/// a key is held to `once`: its record tells that it ran.
-fn class(attempt: &Attempt<'_>) -> RetryClass {
-    let of = |class| attempt.call.retry == class || attempt.class == class;
-    let keyed = matches!(attempt.call.id, CallId::Keyed(_));
-    if of(RetryClass::Once) || keyed && of(RetryClass::Never) {
-        RetryClass::Once
-    } else if of(RetryClass::Never) {
-        RetryClass::Never
-    } else if of(RetryClass::Idempotent) {
-        RetryClass::Idempotent
-    } else {
-        RetryClass::ReadOnly
+impl Attempt<'_> {
+    /// The class that holds: the stricter of the client's and the server's. A copy of a keyed call is fenced by no watermark, so `never` under
+    /// a key is held to `once`: its record tells that it ran.
+    pub fn holds(&self) -> RetryClass {
+        let of = |class| self.call.retry == class || self.class == class;
+        let keyed = matches!(self.call.id, CallId::Keyed(_));
+        if of(RetryClass::Once) || keyed && of(RetryClass::Never) {
+            RetryClass::Once
+        } else if of(RetryClass::Never) {
+            RetryClass::Never
+        } else if of(RetryClass::Idempotent) {
+            RetryClass::Idempotent
+        } else {
+            RetryClass::ReadOnly
+        }
     }
 }
 

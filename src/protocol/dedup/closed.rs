@@ -30,9 +30,14 @@ impl Closed {
         self.below
     }
 
-    /// The ranges above the watermark: what the set costs.
+    /// How many ranges lie above the watermark: what the set costs.
     pub fn ranges(&self) -> usize {
         self.above.len()
+    }
+
+    /// The ranges above the watermark, first to last, inclusive.
+    pub fn above(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.above.iter().map(|(&first, &last)| (first, last))
     }
 
     /// Closes all numbers below. True if the watermark rose.

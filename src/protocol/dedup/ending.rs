@@ -47,6 +47,12 @@ pub enum Terminal {
     NotStarted(Shed),
     /// Whether it ran is not known: its handler is gone. Kept, so that this stays the answer.
     Unknown,
+    /// It did not start, because a store has its record, with this answer. Kept as the store has it.
+    Found(Answer),
+    /// It did not start, because a store has a record or a watermark that forbids it. Dropped; told as ambiguous, since an attempt elsewhere may have run.
+    Forbidden(Refusal),
+    /// Nobody is to be told anything: what is true is told when the caller asks again. Dropped.
+    Silent,
 }
 
 /// A reply and where it goes.
@@ -62,8 +68,12 @@ pub struct Delivery {
 enum Verdict {
     /// The record keeps this answer.
     Keep(Answer),
+    /// As `Keep`; it was kept before.
+    Replay(Answer),
     /// No record stays. `true`: there may have been effects.
     Drop(Shed, bool),
+    /// No record stays, nor a mark, and this is told, if anything.
+    Leave(Option<Refusal>),
 }
 
 impl Terminal {
@@ -86,6 +96,9 @@ impl Terminal {
             Terminal::NotStarted(Shed { refusal, retry_after, message }) => {
                 Verdict::Drop(shed(refusal, message, retry_after), false)
             }
+            Terminal::Found(answer) => Verdict::Replay(answer),
+            Terminal::Forbidden(refusal) => Verdict::Leave(Some(refusal)),
+            Terminal::Silent => Verdict::Leave(None),
         }
     }
 }
@@ -114,16 +127,20 @@ impl Dedup {
             _ if collected => {
                 self.records.remove(execution.slot);
             }
-            Verdict::Keep(answer) => self.keep(execution.slot, answer, deliveries),
+            Verdict::Keep(answer) => self.keep(execution.slot, answer, false, deliveries),
+            Verdict::Replay(answer) => self.keep(execution.slot, answer, true, deliveries),
             Verdict::Drop(shed, effects) => self.forget(execution.slot, &shed, effects, deliveries),
+            Verdict::Leave(refusal) => self.leave(execution.slot, refusal, deliveries),
         }
     }
 
     /// The answer becomes the record, if the class has one, and goes to the last attempts.
-    fn keep(&mut self, slot: Slot, mut answer: Answer, deliveries: &mut Vec<Delivery>) {
+    fn keep(&mut self, slot: Slot, mut answer: Answer, replayed: bool, deliveries: &mut Vec<Delivery>) {
+        let cache = self.is_cache();
         let Some(record) = self.records.at_mut(slot) else { return };
-        let (kept, id, registration, principal) =
-            (record.kept, record.id, record.registration, record.principal);
+        let (id, registration, principal) = (record.id, record.registration, record.principal);
+        // A store that replicas share keeps keyed records until they expire; this table would only be full of them.
+        let kept = record.kept && !(cache && matches!(id, CallId::Keyed(_)));
         let State::Running(running) =
             mem::replace(&mut record.state, State::Done(Answer::Failed(String::new())))
         else {
@@ -131,6 +148,7 @@ impl Dedup {
         };
         if let Answer::Refused(refused) = &mut answer
             && refused.refusal == Refusal::Cancelled
+            && !replayed
         {
             // It was in the queue, so nothing happened; unless an earlier run of the same call was interrupted.
             refused.ambiguous = running.waiters.iter().any(|w| self.mark(w.registration, w.id).is_tainted());
@@ -154,10 +172,15 @@ impl Dedup {
             self.records.settle(slot, copy);
         } else {
             self.records.remove(slot);
+            if let CallId::Keyed(key) = id
+                && cache
+            {
+                self.keyed.remove(&(principal, key.key));
+            }
             self.vacate(slot, registration, id, kept);
         }
         for Waiter { registration, id, attempt, from } in running.waiters.last_of_each() {
-            let reply = reply(*registration, *id, *attempt, false, answer.clone());
+            let reply = reply(*registration, *id, *attempt, replayed, answer.clone());
             deliveries.push(Delivery { to: *from, reply });
         }
     }
@@ -176,7 +199,7 @@ impl Dedup {
         for Waiter { registration, id, attempt, from } in running.waiters.iter() {
             let ambiguous = match id {
                 // A keyed call whose class leaves no record leaves no mark either: a copy may run.
-                CallId::Keyed(_) if !kept => true,
+                CallId::Keyed(_) if !kept || self.is_cache() => true,
                 // Marked when it was admitted, so this was the only run of this attempt.
                 CallId::Sequenced(_) if !kept => effects,
                 _ if !self.room_for_mark(*registration, *id) => true,
@@ -193,6 +216,42 @@ impl Dedup {
             let answer = Answer::Refused(Refused { refusal, ambiguous, retry_after, message });
             deliveries
                 .push(Delivery { to: *from, reply: reply(*registration, *id, *attempt, false, answer) });
+        }
+    }
+
+    /// Nothing stays here: the store knows better.
+    fn leave(&mut self, slot: Slot, refusal: Option<Refusal>, deliveries: &mut Vec<Delivery>) {
+        let Some(record) = self.records.remove(slot) else { return };
+        let Record { kept, id, registration, principal, state: State::Running(running), .. } = record else {
+            return;
+        };
+        self.counters.dropped += 1;
+        if let (CallId::Keyed(key), true) = (id, kept) {
+            self.keyed.remove(&(principal, key.key));
+        }
+        self.vacate(slot, registration, id, kept);
+        let Some(refusal) = refusal else { return };
+        for Waiter { registration, id, attempt, from } in running.waiters.iter() {
+            self.counters.count(refusal);
+            let (retry_after, message) = (None, String::new());
+            let answer = Answer::Refused(Refused { refusal, ambiguous: true, retry_after, message });
+            deliveries
+                .push(Delivery { to: *from, reply: reply(*registration, *id, *attempt, false, answer) });
+        }
+    }
+
+    /// What a store has to keep of this end, if anything: the answer, or in its place a tombstone if it is too large.
+    pub(in crate::protocol) fn to_keep(&self, execution: Execution, terminal: &Terminal) -> Option<Answer> {
+        let record = self.records.at(execution.slot)?;
+        if matches!(&record.state, State::Running(running) if running.collected) {
+            return None;
+        }
+        match terminal.clone().verdict() {
+            Verdict::Keep(answer) | Verdict::Replay(answer) => {
+                let size = record::bytes(&answer);
+                Some(if size <= self.limits.reply_bytes { answer } else { tombstone() })
+            }
+            Verdict::Drop(..) | Verdict::Leave(_) => None,
         }
     }
 

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
+use super::super::store::Intent;
 use super::super::wire::{Answer, Call, Refused};
 use super::super::{CallId, ConnectionId, Principal, Refusal, Registration, Stamp};
 use super::Attempt;
 
 /// One run of a handler. A handle: once the run has ended, or its record is gone, it means nothing and does no harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Execution {
     pub(super) slot: Slot,
     /// Counts up over all executions, so that a slot's next tenant is not mistaken for this one.
@@ -155,6 +156,19 @@ impl Record {
             }),
             serial: 0,
         }
+    }
+
+    /// A record that a store kept. It has no runs, so it is not where any attempt waits.
+    pub fn restored(intent: &Intent) -> Self {
+        let Intent { registration, principal, id, imprint } = *intent;
+        let state = State::Done(Answer::Failed(String::new()));
+        Record { registration, principal, id, kept: true, imprint, state, serial: 0 }
+    }
+
+    /// What a store has to know of the call.
+    pub fn intent(&self) -> Intent {
+        let Record { registration, principal, id, imprint, .. } = *self;
+        Intent { registration, principal, id, imprint }
     }
 
     /// Bytes that the record keeps beside itself.

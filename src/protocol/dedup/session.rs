@@ -136,19 +136,23 @@ impl Session {
         self.keyed.retain(|_, (_, expiry)| *expiry > wall);
     }
 
-    /// The client has closed all numbers below.
-    pub fn raise(&mut self, below: u64, records: &mut Records) {
-        if self.closed.raise(below) {
+    /// The client has closed all numbers below. True if that is news.
+    pub fn raise(&mut self, below: u64, records: &mut Records) -> bool {
+        let raised = self.closed.raise(below);
+        if raised {
             self.collect(..self.closed.below(), records);
         }
+        raised
     }
 
-    /// The client has closed `first..=last`.
-    pub fn close(&mut self, first: u64, last: u64, limit: usize, records: &mut Records) {
-        if self.closed.close(first, last, limit) {
+    /// The client has closed `first..=last`. True if that is news.
+    pub fn close(&mut self, first: u64, last: u64, limit: usize, records: &mut Records) -> bool {
+        let closed = self.closed.close(first, last, limit);
+        if closed {
             self.collect(..self.closed.below(), records);
             self.collect(first..=last, records);
         }
+        closed
     }
 
     /// Forgets what is noted of closed numbers. A running record runs on.

@@ -7,7 +7,7 @@ use super::super::wire::{self, Ack, Cancel, Hello, Refused, Welcome};
 use super::super::{CallId, Moment, Principal, Refusal, Registration, WallTime};
 use super::record::Execution;
 use super::session::Session;
-use super::{Dedup, Limits, Minted, Now};
+use super::{Change, Dedup, Limits, Minted, Now};
 
 /// Sessions and records that one [`Dedup::sweep`] looks at: some 10 µs.
 const SWEEP: usize = 64;
@@ -100,12 +100,15 @@ impl Dedup {
         };
         session.seen = session.seen.max(now);
         let before = session.notes();
-        session.raise(below, &mut self.records);
+        let mut news = session.raise(below, &mut self.records);
         let limit = self.limits.window as usize;
         for &(first, last) in ranges.iter().take(limit) {
-            session.close(first, last, limit, &mut self.records);
+            news |= session.close(first, last, limit, &mut self.records);
         }
         self.notes = self.notes - before + session.notes();
+        if news {
+            self.note(Change::Closed(registration));
+        }
         true
     }
 
@@ -175,6 +178,7 @@ impl Dedup {
                 session.clear(&mut self.records);
                 self.notes -= before;
                 self.counters.sessions_ended += 1;
+                self.note(Change::Ended(registration));
             }
         }
         true
@@ -193,6 +197,7 @@ impl Dedup {
                 self.records.remove(slot);
                 self.counters.expired += 1;
             }
+            self.note(Change::Expired(principal, key, expiry));
         }
         true
     }

@@ -1,0 +1,181 @@
+//! What the store's answers mean for the calls that wait for them.
+
+use std::time::Duration;
+
+use super::super::dedup::{Execution, Now, Terminal};
+use super::super::store::{Done, Found, Intent, Kept, Op};
+use super::super::{Level, Refusal};
+use super::{AGAIN, Action, Asked, LATEST, Replica};
+
+/// Why something has to be settled.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// The claim is in doubt; the handler has not begun.
+    Claim(Duration),
+    /// The end, and with it all that the handler did, is in doubt.
+    Finish(Terminal, Duration),
+}
+
+impl Replica {
+    pub(super) fn done(&mut self, asked: Asked, done: Done, now: Now) {
+        match asked {
+            Asked::Register(greeting) => self.registered(*greeting, done, now),
+            Asked::Resume(greeting) => self.resumed(*greeting, done, now),
+            Asked::Claim(execution) => self.claimed(execution, done, now),
+            Asked::Look(execution) => self.looked(execution, done, now),
+            Asked::Settle(execution, Purpose::Claim(pause)) => {
+                self.claim_settled(execution, done, pause, now)
+            }
+            Asked::Settle(execution, Purpose::Finish(terminal, pause)) => {
+                self.finish_settled(execution, terminal, done, pause, now);
+            }
+            Asked::Finish(execution, terminal) => self.finished(execution, terminal, done, now),
+            Asked::Close(registration) => self.numbers_closed(registration, &done, now),
+            Asked::Expire | Asked::Upkeep | Asked::End => {}
+        }
+    }
+
+    fn intent_of(&self, execution: Execution) -> Option<Intent> {
+        Some(self.claims.get(&execution)?.intent)
+    }
+
+    fn claimed(&mut self, execution: Execution, done: Done, now: Now) {
+        let Some(intent) = self.intent_of(execution) else { return };
+        match done {
+            Done::Claimed => self.actions.push_back(Action::Run(execution)),
+            Done::Found(found) => self.found(execution, &intent, found, true, now),
+            Done::InDoubt(_) => {
+                self.ask(Op::Settle(intent), Asked::Settle(execution, Purpose::Claim(AGAIN)));
+            }
+            Done::Busy => self.skip(execution, Terminal::Forbidden(Refusal::InProgress), now),
+            Done::NotDone(why) => self.refuse(execution, &why, now),
+            done => self.barred(execution, &intent, &done, now),
+        }
+    }
+
+    /// The store has a record of the call. `ours`: the claim was just made, so a running record of this very incarnation is the rest of an
+    /// execution that this table has lost.
+    fn found(&mut self, execution: Execution, intent: &Intent, found: Found, ours: bool, now: Now) {
+        if let Err(refusal) = intent.imprint.matches(&found.imprint, intent.id) {
+            return self.skip(execution, Terminal::Forbidden(refusal), now);
+        }
+        match found.state {
+            Kept::Ended(answer) => self.skip(execution, Terminal::Found(answer), now),
+            Kept::Running(owner) => {
+                let abandon = ours && owner == self.incarnation;
+                let op = Op::Look { record: intent.record(), abandon };
+                self.ask_later(op, Asked::Look(execution), if abandon { Duration::ZERO } else { AGAIN }, now);
+            }
+        }
+    }
+
+    /// The record runs elsewhere: looks until it has ended.
+    fn looked(&mut self, execution: Execution, done: Done, now: Now) {
+        let Some(intent) = self.intent_of(execution) else { return };
+        match done {
+            Done::Found(found) => self.found(execution, &intent, found, false, now),
+            // Dropped by its owner: it did nothing, and this attempt may.
+            Done::Absent => {
+                let ticket = self.ask(Op::Claim(intent), Asked::Claim(execution));
+                if let Some(claim) = self.claims.get_mut(&execution) {
+                    claim.ticket = ticket;
+                }
+            }
+            Done::Passed | Done::Gone | Done::Expired => self.barred(execution, &intent, &done, now),
+            _ => {
+                let op = Op::Look { record: intent.record(), abandon: false };
+                self.ask_later(op, Asked::Look(execution), LATEST, now);
+            }
+        }
+    }
+
+    fn claim_settled(&mut self, execution: Execution, done: Done, pause: Duration, now: Now) {
+        let Some(intent) = self.intent_of(execution) else { return };
+        match done {
+            Done::Claimed => self.actions.push_back(Action::Run(execution)),
+            Done::Found(found) => self.found(execution, &intent, found, false, now),
+            Done::Absent => self.refuse(execution, "its transaction was rolled back", now),
+            Done::Passed | Done::Gone | Done::Expired => self.barred(execution, &intent, &done, now),
+            _ => {
+                let again = Asked::Settle(execution, Purpose::Claim(longer(pause)));
+                self.ask_later(Op::Settle(intent), again, pause, now);
+            }
+        }
+    }
+
+    /// The store says that this call may not run, and why.
+    fn barred(&mut self, execution: Execution, intent: &Intent, done: &Done, now: Now) {
+        let terminal = match done {
+            Done::Passed => Terminal::Forbidden(Refusal::Stale),
+            Done::Expired => Terminal::Forbidden(Refusal::Expired),
+            Done::Gone => Terminal::Forbidden(Refusal::SessionUnknown),
+            // Not an answer to this question: nothing is known, so nothing is said.
+            _ => Terminal::Silent,
+        };
+        self.skip(execution, terminal, now);
+        if *done == Done::Gone {
+            self.gone(intent.registration);
+        }
+    }
+
+    fn finished(&mut self, execution: Execution, terminal: Terminal, done: Done, now: Now) {
+        let Some(claim) = self.claims.get(&execution).cloned() else { return };
+        match done {
+            Done::Stored => self.end(execution, terminal, now),
+            Done::Found(Found { state: Kept::Ended(answer), .. }) => {
+                // Somebody took it for unfinished, or an earlier try of this very operation succeeded.
+                self.end(execution, Terminal::Found(answer), now);
+            }
+            // It was given to another to run.
+            Done::Found(_) => self.end(execution, Terminal::Silent, now),
+            // A record that was to be removed is; one that was to be kept went with its session.
+            Done::Absent if self.dedup.to_keep(execution, &terminal).is_none() => {
+                self.end(execution, terminal, now);
+            }
+            Done::Absent | Done::Passed | Done::Gone => self.end(execution, Terminal::Silent, now),
+            Done::NotDone(why) if self.level == Level::Atomic => self.undone(execution, &why, now),
+            Done::InDoubt(_) if self.level == Level::Atomic => {
+                let settle = Asked::Settle(execution, Purpose::Finish(terminal, AGAIN));
+                self.ask(Op::Settle(claim.intent), settle);
+            }
+            _ => {
+                let keep = self.dedup.to_keep(execution, &terminal);
+                let op = Op::Finish { claim: claim.ticket, intent: claim.intent, keep };
+                self.ask_later(op, Asked::Finish(execution, terminal), LATEST, now);
+            }
+        }
+    }
+
+    /// The transaction is rolled back, and with it all that the handler did.
+    fn undone(&mut self, execution: Execution, why: &str, now: Now) {
+        let message = format!("the transaction was rolled back: {why}");
+        self.end(execution, Terminal::Unavailable { message, retry_after: None }, now);
+    }
+
+    fn finish_settled(&mut self, execution: Execution, terminal: Terminal, done: Done, pause: Duration, now: Now) {
+        let Some(intent) = self.intent_of(execution) else { return };
+        match done {
+            Done::Found(Found { state: Kept::Ended(answer), imprint }) => {
+                match intent.imprint.matches(&imprint, intent.id) {
+                    Ok(()) => self.end(execution, Terminal::Found(answer), now),
+                    Err(refusal) => self.end(execution, Terminal::Forbidden(refusal), now),
+                }
+            }
+            Done::Absent => self.undone(execution, "its commit did not arrive", now),
+            Done::Passed | Done::Gone | Done::Expired => {
+                self.end(execution, Terminal::Silent, now);
+                if done == Done::Gone {
+                    self.gone(intent.registration);
+                }
+            }
+            _ => {
+                let again = Asked::Settle(execution, Purpose::Finish(terminal, longer(pause)));
+                self.ask_later(Op::Settle(intent), again, pause, now);
+            }
+        }
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LATEST)
+}
