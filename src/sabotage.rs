@@ -35,7 +35,7 @@ macro_rules! kill_point {
 /// A place at which a chaos run may end the process: not in this build.
 #[cfg(not(feature = "sabotage"))]
 macro_rules! kill_point {
-    ($name:literal) => {};
+    ($name:literal) => {{}};
 }
 
 pub(crate) use {kill_point, planted};

@@ -24,9 +24,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::dedup::{Admission, Attempt, Change, Counters, Dedup, Execution, Identity, Limits, Now, Shed, Terminal};
+use super::dedup::{
+    Admission, Attempt, Change, Counters, Dedup, Execution, Identity, Limits, Now, Shed, Terminal,
+};
 use super::store::{Intent, Op, Opened, StoreEvent, Ticket};
-use super::wire::{Ack, Answer, Cancel, Refused, Reply, Welcome};
+use super::wire::{Ack, Answer, Cancel, Hello, Refused, Reply, Welcome};
 use super::{ConnectionId, Incarnation, Level, Moment, Principal, Refusal, Registration, RetryClass};
 use answers::Purpose;
 use sessions::Greeting;
@@ -38,8 +40,8 @@ pub enum Action {
     Welcome {
         /// Where it came from.
         to: ConnectionId,
-        /// What it asked to resume.
-        resume: Option<Registration>,
+        /// The hello.
+        hello: Box<Hello>,
         /// The answer; lacks what is the shell's business.
         welcome: Box<Welcome>,
     },
@@ -401,8 +403,9 @@ impl Replica {
         self.claims.remove(&execution);
         let mut deliveries = std::mem::take(&mut self.deliveries);
         self.dedup.complete(execution, terminal, now, &mut deliveries);
-        self.actions
-            .extend(deliveries.drain(..).map(|delivery| Action::Reply { to: delivery.to, reply: delivery.reply }));
+        self.actions.extend(
+            deliveries.drain(..).map(|delivery| Action::Reply { to: delivery.to, reply: delivery.reply }),
+        );
         self.deliveries = deliveries;
     }
 

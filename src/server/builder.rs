@@ -6,6 +6,7 @@ use super::Server;
 use crate::error::SetupError;
 use crate::io::RouterOptions;
 use crate::protocol::{dedup, wire};
+use crate::store::Store;
 
 /// Sets up a [`Server`].
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     pub wire: wire::Limits,
     pub dedup: dedup::Limits,
     pub router: RouterOptions,
+    pub store: Store,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             wire: wire::Limits::default(),
             dedup: dedup::Limits::default(),
             router: RouterOptions::router(),
+            store: Store::memory(),
         }
     }
 }
@@ -122,6 +125,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.dedup.retention = retention.min(LONGEST);
+        self
+    }
+
+    /// Where the records of calls live, and so what a retry survives. Default: [`Store::memory`].
+    #[must_use]
+    pub fn store(mut self, store: Store) -> Self {
+        self.settings.store = store;
         self
     }
 

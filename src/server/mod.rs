@@ -6,6 +6,7 @@ mod answer;
 mod builder;
 mod counters;
 mod engine;
+mod handlers;
 mod intake;
 mod outbox;
 mod queue;
@@ -27,8 +28,13 @@ use crate::codegen::Service;
 use crate::error::SetupError;
 use crate::io::{self, IoThread};
 use crate::nonce;
+use crate::protocol::dedup::Now;
+use crate::protocol::replica::Replica;
+use crate::protocol::store::Opened;
+use crate::protocol::{Incarnation, Level, WallTime};
+use crate::store::{Link, Opener};
 use builder::Settings;
-use engine::Engine;
+use engine::{Engine, Records};
 use routes::Routes;
 
 /// A bound socket with its services.
@@ -55,7 +61,7 @@ struct Start {
     /// The user's runtime: where handlers run.
     runtime: Handle,
     shutdown: oneshot::Receiver<()>,
-    ended: oneshot::Sender<()>,
+    ended: oneshot::Sender<Result<(), String>>,
 }
 
 impl Server {
@@ -77,6 +83,9 @@ impl Server {
         let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
         let parsed: io::Endpoint =
             endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
+        let incarnation = Incarnation(crate::random::u64().max(1));
+        let opener = Opener { incarnation, retention: settings.dedup.retention };
+        let store = settings.store.clone().open(opener).await?;
         let thread = IoThread::start("selfsame-server").map_err(|error| failed(error.to_string()))?;
         let (start, started) = oneshot::channel::<Start>();
         let (bound, is_bound) = oneshot::channel();
@@ -91,9 +100,12 @@ impl Server {
             let _ = bound.send(Ok(router.endpoint().to_string()));
             // A server that is dropped without having served closes its socket here.
             let Ok(Start { routes, runtime, shutdown, ended }) = started.await else { return };
-            let engine = Engine::new(io::Port::Router(router), settings, routes, runtime, publish, born);
-            engine.run(shutdown).await;
-            let _ = ended.send(());
+            let records = store.map_or_else(
+                || in_memory(incarnation, &settings, born),
+                |store| in_store(incarnation, &settings, store),
+            );
+            let engine = Engine::new(io::Port::Router(router), settings, routes, runtime, publish, records);
+            let _ = ended.send(engine.run(shutdown).await);
         });
         let endpoint =
             is_bound.await.map_err(|_| failed("the IO thread has stopped".into()))?.map_err(failed)?;
@@ -120,7 +132,7 @@ impl Server {
     /// Serves until the process ends.
     ///
     /// # Errors
-    /// If two services serve the same interface, or the IO thread stopped.
+    /// As [`serve_until`](Server::serve_until).
     pub async fn serve(self) -> Result<(), SetupError> {
         self.serve_until(std::future::pending::<()>()).await
     }
@@ -131,7 +143,8 @@ impl Server {
     /// Handlers run in the runtime that this is awaited in. If the future is dropped, the server closes without waiting for handlers.
     ///
     /// # Errors
-    /// If two services serve the same interface, or the IO thread stopped.
+    /// If two services serve the same interface, the IO thread stopped, or the store did: a failed write or fsync of a file, or a database that has
+    /// become another one. The process should end then and be started anew, as a new incarnation.
     pub async fn serve_until<F: Future>(self, signal: F) -> Result<(), SetupError> {
         let Server { endpoint, routes, start, ended: engine, thread, .. } = self;
         let stopped = || SetupError::new(format!("serve {endpoint}"), "the IO thread has stopped");
@@ -139,17 +152,49 @@ impl Server {
         let (ended, mut has_ended) = oneshot::channel();
         let start_engine = Start { routes: routes?, runtime: Handle::current(), shutdown, ended };
         start.send(start_engine).map_err(|_| stopped())?;
-        tokio::select! {
-            _ = signal => {}
-            _ = &mut has_ended => return Err(stopped()),
-        }
-        let _ = stop.send(());
-        let drained = has_ended.await.map_err(|_| stopped());
+        let ended = tokio::select! {
+            _ = signal => None,
+            ended = &mut has_ended => Some(ended),
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                let _ = stop.send(());
+                has_ended.await
+            }
+        };
+        let drained = match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(store_stopped(&endpoint, &why)),
+            Err(_) => Err(stopped()),
+        };
         drop(engine);
         // Joining a thread blocks; the engine has ended, so this is short.
         let _ = tokio::task::spawn_blocking(move || drop(thread)).await;
         drained
     }
+}
+
+/// A replica whose records live in its own memory: the store begins with it.
+fn in_memory(incarnation: Incarnation, settings: &Settings, born: WallTime) -> Records {
+    let mut replica = Replica::new(incarnation, Level::Memory, settings.dedup.clone());
+    let opened =
+        Opened { store: crate::random::u128(), generation: incarnation.0, born, ..Opened::default() };
+    replica.opened(opened, Now { moment: Duration::ZERO, wall: born });
+    Records { incarnation, replica, store: None }
+}
+
+fn in_store(incarnation: Incarnation, settings: &Settings, store: Link) -> Records {
+    let replica = Replica::new(incarnation, settings.store.level(), settings.dedup.clone());
+    Records { incarnation, replica, store: Some(store) }
+}
+
+fn store_stopped(endpoint: &str, why: &str) -> SetupError {
+    let why = format!(
+        "the store has stopped: {why}. Nothing that was told is lost, and what was not answered will be told when it is asked for \
+         again; start the process anew, once the cause is gone"
+    );
+    SetupError::new(format!("serve {endpoint}"), why)
 }
 
 impl fmt::Debug for Server {
@@ -178,10 +223,13 @@ pub(crate) fn local(service: impl Service) -> io::LocalLink {
     settings.dedup.clock_error = Duration::ZERO; // both ends have the same clock
     let (publish, _) = watch::channel(ServerCounters::default());
     let born = nonce::wall_time(SystemTime::now());
+    let records = in_memory(Incarnation(crate::random::u64().max(1)), &settings, born);
     let engine = move || async move {
         // Ends when the channel does: the port closes.
         let (_stop, shutdown) = oneshot::channel();
-        Engine::new(io::Port::Local(port), settings, routes, runtime, publish, born).run(shutdown).await;
+        let engine = Engine::new(io::Port::Local(port), settings, routes, runtime, publish, records);
+        // Without a store nothing can stop it.
+        let _ = engine.run(shutdown).await;
     };
     drop(IoThread::shared().expect("an IO thread can be started").run(engine));
     dial

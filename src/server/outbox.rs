@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::io::{Port, SendError};
 use crate::protocol::wire::{Encoder, Entry, Limits};
 use crate::protocol::{ConnectionId, Registration};
+use crate::sabotage::kill_point;
 
 /// The connections that are open, with what is to be sent on each.
 pub(super) struct Outbox {
@@ -25,6 +26,8 @@ struct Peer {
     registration: Option<Registration>,
     /// Sessions that were registered for it.
     registered: u32,
+    /// Its hellos that wait for the store.
+    greetings: u32,
 }
 
 /// Sessions that one connection may have registered. An honest client needs one, and another each time that the server forgot it.
@@ -37,7 +40,10 @@ impl Outbox {
 
     pub fn open(&mut self, connection: ConnectionId) {
         let encoder = Encoder::new(self.limits);
-        self.peers.insert(connection, Peer { encoder, envelope: false, registration: None, registered: 0 });
+        self.peers.insert(
+            connection,
+            Peer { encoder, envelope: false, registration: None, registered: 0, greetings: 0 },
+        );
     }
 
     pub fn close(&mut self, connection: ConnectionId) {
@@ -64,9 +70,19 @@ impl Outbox {
         }
     }
 
-    /// Whether another hello is answered: one connection is one client, and must not fill the table of sessions.
-    pub fn may_greet(&self, connection: ConnectionId) -> bool {
-        self.peers.get(&connection).is_some_and(|peer| peer.registered < REGISTRATIONS)
+    /// Whether another hello is answered: one connection is one client, and must not fill the table of sessions. If so, it counts as
+    /// asked until it is [`welcomed`](Outbox::welcomed) or [turned away](Outbox::turned_away).
+    pub fn may_greet(&mut self, connection: ConnectionId) -> bool {
+        let Some(peer) = self.peers.get_mut(&connection) else { return false };
+        let may = peer.registered + peer.greetings < REGISTRATIONS;
+        peer.greetings += u32::from(may);
+        may
+    }
+
+    pub fn turned_away(&mut self, connection: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.greetings = peer.greetings.saturating_sub(1);
+        }
     }
 
     pub fn welcomed(
@@ -76,6 +92,7 @@ impl Outbox {
         resume: Option<Registration>,
     ) {
         if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.greetings = peer.greetings.saturating_sub(1);
             peer.registered += u32::from(resume != Some(registration));
             peer.registration = Some(registration);
         }
@@ -119,7 +136,7 @@ impl Outbox {
             frames.insert(0, Bytes::new());
         }
         match port.send(to, frames) {
-            Ok(()) => {}
+            Ok(()) => kill_point!("sent"),
             // Its `Closed` is under way.
             Err(SendError::Gone) => self.refused += 1,
             // It does not read, and the port closes it. The records keep its replies for when it comes back.

@@ -6,6 +6,7 @@
 use tokio::sync::mpsc;
 
 use crate::error::SetupError;
+use crate::protocol::Level;
 use crate::protocol::store::{Op, StoreEvent, Ticket};
 
 /// Where a server keeps the records of its calls, and so what a retry survives.
@@ -41,6 +42,13 @@ pub(crate) struct Link {
 }
 
 impl Store {
+    /// What it survives.
+    pub(crate) fn level(&self) -> Level {
+        match self.0 {
+            Kind::Memory => Level::Memory,
+        }
+    }
+
     /// Opens the store. None: records live in the machine alone.
     pub(crate) async fn open(self, _opener: Opener) -> Result<Option<Link>, SetupError> {
         match self.0 {

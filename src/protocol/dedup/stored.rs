@@ -39,7 +39,10 @@ impl Dedup {
 
     /// What a store has to know before the handler of this execution begins. None if its class leaves no record, or if it is over.
     pub fn intent(&self, execution: Execution) -> Option<Intent> {
-        let record = self.records.at(execution.slot).filter(|_| self.records.execution(execution.slot) == Some(execution))?;
+        let record = self
+            .records
+            .at(execution.slot)
+            .filter(|_| self.records.execution(execution.slot) == Some(execution))?;
         record.kept.then(|| record.intent())
     }
 

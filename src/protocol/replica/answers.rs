@@ -152,7 +152,14 @@ impl Replica {
         self.end(execution, Terminal::Unavailable { message, retry_after: None }, now);
     }
 
-    fn finish_settled(&mut self, execution: Execution, terminal: Terminal, done: Done, pause: Duration, now: Now) {
+    fn finish_settled(
+        &mut self,
+        execution: Execution,
+        terminal: Terminal,
+        done: Done,
+        pause: Duration,
+        now: Now,
+    ) {
         let Some(intent) = self.intent_of(execution) else { return };
         match done {
             Done::Found(Found { state: Kept::Ended(answer), imprint }) => {

@@ -17,7 +17,14 @@ pub(super) struct Greeting {
 
 impl Replica {
     /// Answers a hello, when the store has what the welcome promises.
-    pub fn hello(&mut self, from: ConnectionId, hello: &Hello, principal: Principal, minted: Minted, now: Now) {
+    pub fn hello(
+        &mut self,
+        from: ConnectionId,
+        hello: &Hello,
+        principal: Principal,
+        minted: Minted,
+        now: Now,
+    ) {
         match self.state {
             State::Open => {}
             State::Opening => return self.turn_away(from, "the server's store is not open yet"),
@@ -89,7 +96,7 @@ impl Replica {
     fn welcome(&mut self, greeting: Greeting, now: Now) {
         let Greeting { from, hello, principal, minted } = greeting;
         let answer = match self.dedup.hello(&hello, principal, minted, now) {
-            Ok(welcome) => Action::Welcome { to: from, resume: hello.resume, welcome: Box::new(welcome) },
+            Ok(welcome) => Action::Welcome { to: from, hello: Box::new(hello), welcome: Box::new(welcome) },
             Err(refused) => Action::Refuse { to: from, refused },
         };
         self.actions.push_back(answer);
@@ -133,11 +140,10 @@ impl Replica {
     }
 
     pub(super) fn numbers_closed(&mut self, registration: Registration, done: &Done, now: Now) {
-        match done {
-            Done::Stored => {}
-            Done::Gone => self.gone(registration),
-            _ => {
-                let Some((below, ranges)) = self.dedup.closed(registration) else { return };
+        match (done, self.dedup.closed(registration)) {
+            (Done::Gone, _) => self.gone(registration),
+            (Done::Stored, _) | (_, None) => {}
+            (_, Some((below, ranges))) => {
                 let op = Op::Close { registration, below, ranges };
                 return self.ask_later(op, Asked::Close(registration), LATEST, now);
             }

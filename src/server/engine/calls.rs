@@ -1,0 +1,173 @@
+//! A call's way through the engine: refused, queued, taken in by the store, run, completed. What each step means is the replica's business.
+
+use std::time::Instant;
+
+use super::{Engine, SHUTTING_DOWN, not_started};
+use crate::protocol::dedup::{Attempt, Execution, Now, Shed, Terminal};
+use crate::protocol::replica::Begun;
+use crate::protocol::wire::Call;
+use crate::protocol::{ConnectionId, Principal, Refusal};
+use crate::sabotage::kill_point;
+use crate::server::answer::Incoming;
+use crate::server::intake::{digest, incoming};
+use crate::server::queue::Waiting;
+use crate::server::work::{self, Started};
+
+impl Engine {
+    pub(super) fn call(&mut self, from: ConnectionId, call: Call, now: Now) {
+        kill_point!("received");
+        // A method that this server does not have is refused by the machine too: it looks for a record first.
+        let (class, name) = match self.routes.method(call.interface, call.method) {
+            Some((_, method)) => (method.info.retry, Some(method.info.name)),
+            None => (call.retry, None),
+        };
+        let (digest, malformed) = match digest(&call) {
+            Ok(digest) => (digest, None),
+            Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
+        };
+        let shed = self.shed(from, &call, name, malformed);
+        let attempt = Attempt { call: &call, digest, class, principal: Principal::ANYONE, from };
+        if let Some(execution) = self.replica.call(&attempt, shed, now) {
+            self.execute(execution, call);
+        }
+    }
+
+    /// Why this call would not be run now, if it has to be run.
+    fn shed(
+        &self,
+        from: ConnectionId,
+        call: &Call,
+        method: Option<&str>,
+        malformed: Option<String>,
+    ) -> Option<Shed> {
+        let shed = |refusal, message: String| Some(Shed { refusal, retry_after: None, message });
+        if let Some(message) = malformed {
+            return shed(Refusal::Malformed, message);
+        }
+        if method.is_none() {
+            let (method, interface) = (call.method, call.interface);
+            return shed(
+                Refusal::UnknownMethod,
+                format!("no method {method} of interface {interface:#018x} here"),
+            );
+        }
+        if self.drain_until.is_some() {
+            return shed(Refusal::ShuttingDown, SHUTTING_DOWN.into());
+        }
+        if call.time_left.is_zero() {
+            return shed(Refusal::Deadline, "its time was up when it arrived".into());
+        }
+        if self.handlers.len() >= self.settings.concurrency && self.queue.len() >= self.settings.queue {
+            return shed(Refusal::Overloaded, "all handlers are busy and the queue is full".into());
+        }
+        if self.handlers.bytes() + self.queue.bytes() + call.body.len() > self.settings.held {
+            return shed(
+                Refusal::Overloaded,
+                "the parameters of open calls fill the memory set aside for them".into(),
+            );
+        }
+        if self.port.outstanding(from) > self.settings.router.outstanding_limit / 2 {
+            return shed(
+                Refusal::Overloaded,
+                "this connection's replies are not read as fast as they come".into(),
+            );
+        }
+        None
+    }
+
+    /// Admitted: to a handler if one is free, else into the queue.
+    fn execute(&mut self, execution: Execution, call: Call) {
+        let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
+        let incoming = incoming(call, method.info, self.settings.dedup.retention);
+        tracing::debug!(method = method.info.name, nonce = %incoming.context.nonce(), "executes");
+        if self.handlers.len() < self.settings.concurrency {
+            self.begin(execution, incoming);
+        } else {
+            let deadline = incoming.context.deadline();
+            self.queue.push(Waiting { execution, incoming, deadline });
+        }
+    }
+
+    /// A handler's place is free: its handler runs, if need be when the store has taken the call in.
+    fn begin(&mut self, execution: Execution, incoming: Incoming) {
+        match self.replica.begin(execution) {
+            Begun::Run => self.start(execution, incoming),
+            Begun::Wait => self.handlers.wait(execution, incoming),
+            Begun::Over => {}
+        }
+    }
+
+    /// The store has taken the call in.
+    pub(super) fn run_or_drop(&mut self, execution: Execution, incoming: Incoming) {
+        if incoming.context.deadline() <= Instant::now() {
+            let late = not_started(Refusal::Deadline, "its time was up when the store had taken it in");
+            self.replica.complete(execution, late, self.clock.now());
+        } else {
+            self.start(execution, incoming);
+        }
+    }
+
+    fn start(&mut self, execution: Execution, incoming: Incoming) {
+        self.counters.executed += 1;
+        let Some((service, method)) = self.routes.method(incoming.interface, incoming.ordinal) else {
+            return;
+        };
+        kill_point!("handler-entered");
+        let bytes = incoming.body.len();
+        match work::start(service, method, incoming, execution, &self.runtime, &self.answers) {
+            Started::Answered(terminal) => self.complete(execution, terminal),
+            Started::Running(abort) => {
+                let until = Instant::now() + self.settings.handler_timeout;
+                self.handlers.run(execution, abort, bytes, until);
+            }
+        }
+    }
+
+    /// A spawned handler has answered, or was dropped.
+    pub(super) fn finished(&mut self, execution: Execution, terminal: Terminal) {
+        // Not running: it timed out, and was completed then.
+        if self.handlers.ended(execution) {
+            self.complete(execution, terminal);
+            self.start_queued();
+        }
+    }
+
+    pub(super) fn start_queued(&mut self) {
+        while self.handlers.len() < self.settings.concurrency {
+            let Some(Waiting { execution, incoming, deadline }) = self.queue.pop() else { return };
+            if deadline <= Instant::now() {
+                self.complete(
+                    execution,
+                    not_started(Refusal::Deadline, "its time was up before a handler was free"),
+                );
+            } else {
+                self.begin(execution, incoming);
+            }
+        }
+    }
+
+    pub(super) fn complete(&mut self, execution: Execution, terminal: Terminal) {
+        let terminal = self.within_limit(terminal);
+        self.replica.complete(execution, terminal, self.clock.now());
+    }
+
+    /// A reply that no client would take is the handler's mistake, and said to be.
+    fn within_limit(&self, terminal: Terminal) -> Terminal {
+        let limit = self.settings.wire.body;
+        match terminal {
+            Terminal::Ok(body) | Terminal::Declined { body, .. } if body.len() > limit as usize => {
+                Terminal::Failed(format!(
+                    "the reply has {} bytes, more than the limit of {limit}",
+                    body.len()
+                ))
+            }
+            terminal => terminal,
+        }
+    }
+
+    pub(super) fn forget_queued(&mut self, execution: Execution) {
+        if self.queue.remove(execution) {
+            self.complete(execution, Terminal::Cancelled);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the engine does now and then: sweeps, time-outs, counters; and how it ends.
+
+use std::time::Instant;
+
+use super::{Engine, SHUTTING_DOWN, SWEEPS, goodbye, not_started};
+use crate::protocol::Refusal;
+use crate::protocol::dedup::Terminal;
+use crate::protocol::wire::Entry;
+use crate::server::queue::Waiting;
+
+impl Engine {
+    pub(super) fn keep_house(&mut self) {
+        self.sweep();
+        self.drop_overdue_handlers();
+        let dedup = self.replica.counters();
+        self.counters.connections = self.outbox.len();
+        self.counters.unsent = self.outbox.refused();
+        self.counters.sessions = dedup.sessions;
+        self.counters.records = dedup.records;
+        self.counters.record_bytes = dedup.bytes;
+        self.counters.joined = dedup.joined;
+        self.counters.running = self.handlers.len();
+        self.counters.queued = self.queue.len();
+        self.publish.send_if_modified(|published| {
+            let changed = *published != self.counters;
+            published.clone_from(&self.counters);
+            changed
+        });
+    }
+
+    /// The machine looks at a few sessions and keys at a time, so that no call waits for long.
+    fn sweep(&mut self) {
+        let now = self.clock.now();
+        for _ in 0..SWEEPS {
+            if self.replica.sweep(now).is_none_or(|again| again > now.moment) {
+                break;
+            }
+        }
+    }
+
+    fn drop_overdue_handlers(&mut self) {
+        let now = Instant::now();
+        while let Some(execution) = self.handlers.drop_overdue(now) {
+            let limit = self.settings.handler_timeout;
+            self.complete(execution, Terminal::Failed(format!("the handler ran longer than {limit:?}")));
+        }
+        self.start_queued();
+        self.answer_overdue_calls();
+    }
+
+    /// A queued call whose time is up is answered then, not when a handler becomes free.
+    fn answer_overdue_calls(&mut self) {
+        let now = Instant::now();
+        while let Some(execution) = self.queue.pop_overdue(now) {
+            let late = not_started(Refusal::Deadline, "its time was up before a handler was free");
+            self.complete(execution, late);
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self) {
+        tracing::info!(running = self.handlers.len(), queued = self.queue.len(), "shutting down");
+        self.drain_until = Some(Instant::now() + self.settings.drain);
+        let told: Vec<_> = self.outbox.connections().collect();
+        for to in told {
+            self.say(to, Entry::Goodbye(goodbye()));
+        }
+        // What waits for a handler has not started, and can be retried elsewhere at once.
+        while let Some(Waiting { execution, .. }) = self.queue.pop() {
+            self.complete(execution, not_started(Refusal::ShuttingDown, SHUTTING_DOWN));
+        }
+    }
+
+    pub(super) fn drain_is_over(&self) -> bool {
+        self.drain_until.is_some_and(|until| until <= Instant::now())
+    }
+
+    pub(super) async fn end(mut self) {
+        if !self.handlers.is_empty() {
+            tracing::warn!(
+                running = self.handlers.len(),
+                "shut down with handlers still running; their callers will see Unknown"
+            );
+        }
+        self.keep_house();
+        self.outbox.flush(&mut self.port);
+        self.port.drain(self.settings.drain).await;
+    }
+}
