@@ -193,8 +193,6 @@ impl Replica {
         for (intent, answer) in records {
             self.dedup.restore(&intent, answer);
         }
-        // The store has just told all this.
-        self.dedup.changes().for_each(drop);
         self.state = State::Open;
     }
 

@@ -1,6 +1,7 @@
 //! What the machine and a store beside it tell one another: what has changed here, and what is there. When which is asked is the business of `replica`.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 
 use super::super::store::{Intent, StoredSession};
 use super::super::wire::Answer;
@@ -60,15 +61,15 @@ impl Dedup {
     /// Takes in a session that a store has. One that is known only learns what was closed elsewhere.
     pub fn adopt(&mut self, stored: &StoredSession, now: Now) {
         let StoredSession { registration, principal, below, ref ranges } = *stored;
-        if !self.sessions.contains_key(&registration) {
-            self.sessions.insert(registration, Session::new(principal, now.moment));
-            // It had a call, or it would hardly be worth storing.
-            if let Some(session) = self.sessions.get_mut(&registration) {
-                session.used = true;
-            }
+        if let Entry::Vacant(place) = self.sessions.entry(registration) {
+            // Whether a call has come under it is not known; if so, its retention is the long one.
+            place.insert(Session::new(principal, now.moment)).used = true;
             self.due.push(Reverse((now.moment.saturating_add(self.limits.retention), registration)));
         }
+        let noted = self.changes.len();
         self.close(registration, principal, below, ranges, now.moment);
+        // The store has just told this itself.
+        self.changes.truncate(noted);
     }
 
     /// Takes in a record that a store has. It is not bounded: what was let in before the restart is not dropped after it.

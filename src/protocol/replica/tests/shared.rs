@@ -1,0 +1,325 @@
+//! A store that several replicas share: the database decides, and what is in doubt is settled.
+
+use super::*;
+
+fn rig() -> Rig {
+    Rig::new(Level::Shared)
+}
+
+fn atomic() -> Rig {
+    Rig::new(Level::Atomic)
+}
+
+fn runs_at(owner: Incarnation, intent: &Intent) -> Done {
+    Done::Found(Found { imprint: intent.imprint, state: Kept::Running(owner) })
+}
+
+#[test]
+fn a_session_of_another_replica_is_resumed() {
+    let mut rig = rig();
+    let registration = Registration(77);
+    rig.hello(Some(registration));
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::Resume { registration, principal: Principal::ANYONE });
+    rig.done(ticket, Done::Session { below: 3, ranges: vec![], ordinal: 9 });
+    let welcome = rig.welcomed();
+    assert_eq!((welcome.registration, welcome.ordinal), (registration, 9));
+    let (execution, ..) = rig.claim(&call(registration, 3));
+    assert!(rig.replica.claim(execution).is_some());
+}
+
+#[test]
+fn s07_a_session_that_the_store_does_not_know_is_registered_anew() {
+    let mut rig = rig();
+    rig.hello(Some(Registration(77)));
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, Done::Gone);
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::Register { registration: Registration(1), principal: Principal::ANYONE });
+    rig.done(ticket, Done::Registered { ordinal: 4 });
+    assert_eq!(rig.welcomed().registration, Registration(1));
+}
+
+#[test]
+fn s03_a_record_of_another_replica_is_replayed() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (execution, ticket, intent) = rig.claim(&first);
+    rig.done(ticket, ended(&intent, Answer::Ok(BODY)));
+    let actions = rig.actions();
+    assert!(
+        matches!(&actions[..], [Action::Reply { reply, .. }, Action::Skip(over)]
+        if reply.replayed && reply.answer == Answer::Ok(BODY) && *over == execution),
+        "{actions:?}"
+    );
+    assert_eq!(rig.call(&again(&first)), None);
+    assert!(rig.reply().replayed, "it is known here now");
+}
+
+#[test]
+fn s02_a_call_that_runs_at_another_replica_is_joined() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (_, ticket, intent) = rig.claim(&first);
+    rig.done(ticket, runs_at(ELSEWHERE, &intent));
+    rig.nothing();
+    for _ in 0..3 {
+        rig.pass(LATEST);
+        let (ticket, op) = rig.asked();
+        assert_eq!(op, Op::Look { record: intent.record(), abandon: false });
+        rig.done(ticket, runs_at(ELSEWHERE, &intent));
+    }
+    assert_eq!(rig.call(&again(&first)), None, "and here too");
+    rig.pass(LATEST);
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, ended(&intent, Answer::Ok(BODY)));
+    assert_eq!(rig.reply().attempt, 2);
+}
+
+#[test]
+fn a_record_that_its_owner_dropped_may_be_claimed() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (execution, ticket, intent) = rig.claim(&first);
+    rig.done(ticket, runs_at(ELSEWHERE, &intent));
+    rig.pass(LATEST);
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, Done::Absent);
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::Claim(intent));
+    rig.done(ticket, Done::Claimed);
+    assert_eq!(rig.action(), Action::Run(execution));
+    assert_eq!(rig.replica.claim(execution), Some(ticket));
+}
+
+#[test]
+fn s14_the_rest_of_an_execution_that_nobody_here_runs_is_abandoned() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (_, ticket, intent) = rig.claim(&first);
+    rig.done(ticket, runs_at(INCARNATION, &intent));
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::Look { record: intent.record(), abandon: true });
+    rig.done(ticket, ended(&intent, recorded_unknown()));
+    assert_eq!(rig.refused().refusal, Refusal::RecordedUnknown);
+}
+
+#[test]
+fn s04_s19_another_call_under_the_nonce_leaves_the_record_alone() {
+    let mut rig = rig();
+    let registration = rig.session();
+    for (number, change, refusal) in [
+        (1, Imprint { method: 9, ..Imprint::default() }, Refusal::Mismatch),
+        (2, Imprint { first_stamp: Stamp(9), ..Imprint::default() }, Refusal::SessionShared),
+    ] {
+        let (_, ticket, intent) = rig.claim(&call(registration, number));
+        let mut imprint = intent.imprint;
+        if change.method == 9 {
+            imprint.method = 9;
+        } else {
+            imprint.first_stamp = change.first_stamp;
+        }
+        rig.done(ticket, Done::Found(Found { imprint, state: Kept::Ended(Answer::Ok(BODY)) }));
+        let refused = rig.refused();
+        assert_eq!((refused.refusal, refused.ambiguous), (refusal, true));
+    }
+}
+
+#[test]
+fn what_the_store_forbids_does_not_run() {
+    let mut rig = rig();
+    let registration = rig.session();
+    let (_, ticket, _) = rig.claim(&keyed(registration, 1));
+    rig.done(ticket, Done::Expired);
+    assert_eq!(rig.refused().refusal, Refusal::Expired);
+    let (_, ticket, _) = rig.claim(&call(registration, 1));
+    rig.done(ticket, Done::Passed);
+    assert_eq!(rig.refused().refusal, Refusal::Stale);
+    let (_, ticket, _) = rig.claim(&call(registration, 2));
+    rig.done(ticket, Done::Gone);
+    assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
+    assert_eq!(rig.call(&call(registration, 3)), None, "the session is over here too");
+    assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
+}
+
+#[test]
+fn s05_stale_is_not_told_from_what_is_only_known_here() {
+    let mut rig = rig();
+    let registration = rig.session();
+    rig.replica.ack(&Ack { registration, below: 5, closed: vec![] }, Principal::ANYONE, rig.now);
+    rig.asked();
+    assert_eq!(rig.call(&call(registration, 4)), None);
+    rig.nothing();
+}
+
+#[test]
+fn a_claim_that_was_not_made_is_refused_for_good() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (_, ticket, _) = rig.claim(&first);
+    rig.done(ticket, Done::NotDone("no connection".into()));
+    let refused = rig.refused();
+    assert_eq!((refused.refusal, refused.ambiguous), (Refusal::Unavailable, false));
+    assert_eq!(rig.call(&first), None, "no copy of the attempt runs");
+    assert!(!rig.refused().ambiguous);
+    rig.run(&again(&first));
+}
+
+#[test]
+fn a_claim_in_doubt_is_settled_before_anything_is_said() {
+    for (settled, runs) in [(Done::Claimed, true), (Done::Absent, false)] {
+        let mut rig = rig();
+        let first = call(rig.session(), 1);
+        let (execution, ticket, intent) = rig.claim(&first);
+        rig.done(ticket, Done::InDoubt("connection lost".into()));
+        let (mut ticket, op) = rig.asked();
+        assert_eq!(op, Op::Settle(intent));
+        for done in [Done::NotDone("still down".into()), Done::InDoubt("again".into()), Done::Busy] {
+            rig.done(ticket, done);
+            rig.nothing();
+            rig.pass(LATEST);
+            let (next, op) = rig.asked();
+            assert_eq!(op, Op::Settle(intent));
+            ticket = next;
+        }
+        rig.done(ticket, settled);
+        if runs {
+            assert_eq!(rig.action(), Action::Run(execution));
+        } else {
+            assert!(!rig.refused().ambiguous);
+        }
+    }
+}
+
+#[test]
+fn an_owner_that_lost_its_lease_tells_what_the_record_says() {
+    let mut rig = rig();
+    let (execution, intent) = {
+        let first = call(rig.session(), 1);
+        rig.run(&first)
+    };
+    let (ticket, _) = rig.finish(execution, ok());
+    rig.done(ticket, ended(&intent, recorded_unknown()));
+    assert_eq!(rig.refused().refusal, Refusal::RecordedUnknown);
+}
+
+#[test]
+fn an_end_is_written_until_it_is_known_to_be() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (execution, intent) = rig.run(&first);
+    let (mut ticket, keep) = rig.finish(execution, ok());
+    for done in [Done::NotDone("down".into()), Done::InDoubt("lost".into())] {
+        rig.done(ticket, done);
+        rig.pass(LATEST);
+        let (next, op) = rig.asked();
+        assert!(matches!(op, Op::Finish { keep: again, .. } if again == keep));
+        ticket = next;
+    }
+    // The one in doubt had been done.
+    rig.done(ticket, ended(&intent, Answer::Ok(BODY)));
+    assert_eq!(rig.reply().answer, Answer::Ok(BODY));
+}
+
+#[test]
+fn an_end_whose_record_is_gone_is_not_told() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (execution, _) = rig.run(&first);
+    let (ticket, _) = rig.finish(execution, ok());
+    rig.done(ticket, Done::Absent);
+    rig.nothing();
+}
+
+#[test]
+fn while_the_store_is_down_what_needs_no_record_runs() {
+    let mut rig = rig();
+    let registration = rig.session();
+    rig.replica.store_event(StoreEvent::Down("connection refused".into()), rig.now);
+    assert_eq!(rig.call(&call(registration, 1)), None);
+    let refused = rig.refused();
+    assert_eq!((refused.refusal, refused.ambiguous), (Refusal::Unavailable, false));
+    assert!(refused.retry_after.is_some());
+    assert!(rig.call(&Call { retry: RetryClass::ReadOnly, ..call(registration, 2) }).is_some());
+    rig.hello(Some(registration));
+    assert!(matches!(rig.action(), Action::Refuse { .. }));
+    rig.replica.store_event(StoreEvent::Up, rig.now);
+    rig.run(&again(&call(registration, 1)));
+}
+
+#[test]
+fn keyed_records_stay_in_the_store_alone() {
+    let mut rig = rig();
+    let first = keyed(rig.session(), 1);
+    let (execution, intent) = rig.run(&first);
+    let (ticket, _) = rig.finish(execution, ok());
+    rig.done(ticket, Done::Stored);
+    assert_eq!(rig.reply().answer, Answer::Ok(BODY));
+    assert_eq!(rig.replica.counters().records, 0);
+    let (_, ticket, _) = rig.claim(&first);
+    rig.done(ticket, ended(&intent, Answer::Ok(BODY)));
+    assert!(rig.reply().replayed);
+    // So this table cannot tell that a copy did not run.
+    let shed = Some(Shed::new(Refusal::Overloaded));
+    assert_eq!(rig.replica.call(&attempt(&first), shed, rig.now), None);
+    assert!(rig.refused().ambiguous);
+}
+
+#[test]
+fn the_store_hears_of_a_live_session_now_and_then() {
+    let mut rig = rig();
+    let registration = rig.session();
+    rig.replica.touch(registration, Principal::ANYONE, rig.now);
+    rig.nothing();
+    rig.pass(Limits::default().retention / 8);
+    rig.replica.touch(registration, Principal::ANYONE, rig.now);
+    let (ticket, op) = rig.asked();
+    assert!(matches!(op, Op::Close { .. }));
+    rig.done(ticket, Done::Gone);
+    assert_eq!(rig.call(&call(registration, 1)), None);
+    assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
+}
+
+#[test]
+fn atomic_a_commit_in_doubt_is_settled() {
+    for (settled, replies) in [(true, Answer::Ok(BODY)), (false, Answer::Failed(String::new()))] {
+        let mut rig = atomic();
+        let first = call(rig.session(), 1);
+        let (execution, intent) = rig.run(&first);
+        let (ticket, _) = rig.finish(execution, ok());
+        rig.done(ticket, Done::InDoubt("connection lost".into()));
+        let (ticket, op) = rig.asked();
+        assert_eq!(op, Op::Settle(intent));
+        if settled {
+            rig.done(ticket, ended(&intent, Answer::Ok(BODY)));
+            assert_eq!(rig.reply().answer, replies);
+        } else {
+            rig.done(ticket, Done::Absent);
+            let refused = rig.refused();
+            assert_eq!((refused.refusal, refused.ambiguous), (Refusal::Unavailable, false));
+            rig.run(&again(&first));
+        }
+    }
+}
+
+#[test]
+fn atomic_what_was_rolled_back_did_not_happen() {
+    let mut rig = atomic();
+    let first = call(rig.session(), 1);
+    let (execution, _) = rig.run(&first);
+    let (ticket, _) = rig.finish(execution, ok());
+    rig.done(ticket, Done::NotDone("a deferred constraint failed".into()));
+    let refused = rig.refused();
+    assert!(!refused.ambiguous && refused.message.contains("rolled back"), "{refused:?}");
+}
+
+#[test]
+fn atomic_a_record_that_is_held_elsewhere_is_in_progress() {
+    let mut rig = atomic();
+    let first = call(rig.session(), 1);
+    let (_, ticket, _) = rig.claim(&first);
+    rig.done(ticket, Done::Busy);
+    let refused = rig.refused();
+    assert_eq!((refused.refusal, refused.ambiguous), (Refusal::InProgress, true));
+    rig.run(&again(&first));
+}
