@@ -20,6 +20,8 @@ mod admission;
 mod closed;
 mod counters;
 mod ending;
+mod expiries;
+mod keys;
 mod limits;
 mod record;
 mod session;
@@ -29,7 +31,7 @@ mod tests;
 mod upkeep;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
@@ -38,7 +40,9 @@ use super::{
     CallId, ConnectionId, Incarnation, Level, Moment, Principal, Refusal, Registration, RetryClass, Stamp,
     WallTime,
 };
-use record::{Records, Slot};
+use expiries::Expiries;
+use keys::Keys;
+use record::Records;
 use session::Session;
 
 pub use counters::Counters;
@@ -158,10 +162,10 @@ pub struct Dedup {
     /// When each session is to be looked at next: once each.
     due: BinaryHeap<Reverse<(Moment, Registration)>>,
     records: Records,
-    /// Peers choose the keys, so they are hashed under a secret (the standard SipHash); no result depends on the order.
-    keyed: HashMap<(Principal, u128), Slot>,
+    /// Keyed records.
+    keyed: Keys,
     /// Keyed records that have ended, by expiry. Running ones are not here, so they are never collected.
-    expiries: BTreeSet<(WallTime, Principal, u128)>,
+    expiries: Expiries,
     /// The latest expiry of a deleted record: a nonce that expires no later is refused. So no clock that steps back revives it.
     floor: WallTime,
     /// Entries, marks and ranges of all sessions.
@@ -182,8 +186,8 @@ impl Dedup {
             sessions: Sessions::default(),
             due: BinaryHeap::new(),
             records: Records::default(),
-            keyed: HashMap::new(),
-            expiries: BTreeSet::new(),
+            keyed: Keys::default(),
+            expiries: Expiries::default(),
             floor: WallTime(0),
             notes: 0,
             changes: Vec::new(),

@@ -109,7 +109,7 @@ impl Dedup {
         if let CallId::Keyed(key) = call.id
             && kept
         {
-            self.keyed.insert((attempt.principal, key.key), execution.slot);
+            self.keyed.insert(attempt.principal, key.key, execution.slot);
         }
         self.counters.admitted += 1;
         Admission::Execute(execution)
@@ -122,7 +122,7 @@ impl Dedup {
                 let slot = self.sessions.get(&call.registration)?.entry(number)?.slot?;
                 self.records.at(slot)?.kept.then_some(slot)
             }
-            CallId::Keyed(key) => self.keyed.get(&(principal, key.key)).copied(),
+            CallId::Keyed(key) => self.keyed.find(principal, key.key, &self.records),
         }
     }
 

@@ -175,7 +175,7 @@ impl Dedup {
             if let CallId::Keyed(key) = id
                 && cache
             {
-                self.keyed.remove(&(principal, key.key));
+                self.keyed.remove(principal, key.key, slot);
             }
             self.vacate(slot, registration, id, kept);
         }
@@ -193,7 +193,7 @@ impl Dedup {
         };
         self.counters.dropped += 1;
         if let (CallId::Keyed(key), true) = (id, kept) {
-            self.keyed.remove(&(principal, key.key));
+            self.keyed.remove(principal, key.key, slot);
         }
         self.vacate(slot, registration, id, kept);
         for Waiter { registration, id, attempt, from } in running.waiters.iter() {
@@ -227,7 +227,7 @@ impl Dedup {
         };
         self.counters.dropped += 1;
         if let (CallId::Keyed(key), true) = (id, kept) {
-            self.keyed.remove(&(principal, key.key));
+            self.keyed.remove(principal, key.key, slot);
         }
         self.vacate(slot, registration, id, kept);
         let Some(refusal) = refusal else { return };

@@ -89,11 +89,11 @@ impl Dedup {
                 self.records.settle(execution.slot, answer);
             }
             CallId::Keyed(key) => {
-                if self.keyed.contains_key(&(intent.principal, key.key)) {
+                if self.keyed.find(intent.principal, key.key, &self.records).is_some() {
                     return;
                 }
                 let execution = self.records.insert(Record::restored(intent));
-                self.keyed.insert((intent.principal, key.key), execution.slot);
+                self.keyed.insert(intent.principal, key.key, execution.slot);
                 self.expiries.insert((key.expiry, intent.principal, key.key));
                 self.records.settle(execution.slot, answer);
             }

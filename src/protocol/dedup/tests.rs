@@ -227,8 +227,8 @@ impl Dedup {
                     keyed_bytes += record.bytes();
                     if record.kept {
                         assert_eq!(
-                            self.keyed.get(&(record.principal, key.key)),
-                            Some(&slot),
+                            self.keyed.find(record.principal, key.key, &self.records),
+                            Some(slot),
                             "a keyed record is found"
                         );
                         ended += usize::from(matches!(record.state, State::Done(_)));
@@ -237,7 +237,7 @@ impl Dedup {
             }
         }
         assert_eq!((self.records.bytes, self.records.keyed_bytes), (bytes, keyed_bytes), "bytes");
-        assert_eq!(self.expiries.len(), ended, "each ended keyed record expires");
+        assert_eq!(self.expiries.iter().count(), ended, "each ended keyed record expires");
         for (registration, session) in &self.sessions {
             let mut recorded = 0;
             let mut bytes = 0;

@@ -120,7 +120,7 @@ impl Dedup {
         }
         let slot = match cancel.id {
             CallId::Sequenced(number) => self.sessions.get(&cancel.registration)?.entry(number)?.slot?,
-            CallId::Keyed(key) => *self.keyed.get(&(principal, key.key))?,
+            CallId::Keyed(key) => self.keyed.find(principal, key.key, &self.records)?,
         };
         let execution = self.records.execution(slot)?;
         let running = self.records.running_mut(execution)?;
@@ -152,7 +152,7 @@ impl Dedup {
             return Some(now.moment);
         }
         let session = self.due.peek().map(|Reverse((due, _))| *due);
-        let expiry = self.expiries.first().map(|(expiry, ..)| {
+        let expiry = self.expiries.next().map(|expiry| {
             now.moment.saturating_add(Duration::from_millis(expiry.0.saturating_sub(now.wall.0)))
         });
         [session, expiry].into_iter().flatten().min()
@@ -186,14 +186,11 @@ impl Dedup {
 
     fn sweep_keyed(&mut self, wall: WallTime) -> bool {
         for _ in 0..SWEEP {
-            let Some(&(expiry, principal, key)) = self.expiries.first() else { return false };
-            if expiry > wall {
-                return false;
-            }
-            self.expiries.pop_first();
+            let Some((expiry, principal, key)) = self.expiries.pop(wall) else { return false };
             // Before the record goes: from now on the floor refuses its nonce.
             self.floor = self.floor.max(expiry);
-            if let Some(slot) = self.keyed.remove(&(principal, key)) {
+            if let Some(slot) = self.keyed.find(principal, key, &self.records) {
+                self.keyed.remove(principal, key, slot);
                 self.records.remove(slot);
                 self.counters.expired += 1;
             }

@@ -1,0 +1,155 @@
+//! What a million retained keyed records cost: bytes a record, and what they do to the time in which a further call is admitted. They stay until
+//! they expire, whatever is acknowledged, so a table full of them has to be as good as an empty one.
+//!
+//! Beside it the time of a whole call whose record then stays: there the growing table also pays for memory that it touches for the first time.
+//!
+//! Not a criterion bench: the table is too large to be built for each sample, and what counts is a ratio within one run, of medians over
+//! interleaved rounds.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use selfsame::protocol::dedup::{
+    Admission, Attempt, Dedup, Delivery, Execution, Identity, Limits, Minted, Now, Terminal,
+};
+use selfsame::protocol::wire::{Call, Hello};
+use selfsame::protocol::{
+    CallId, ConnectionId, Incarnation, Key, Moment, Principal, Registration, RetryClass, Stamp, WallTime,
+};
+
+const NOW: Now = Now { moment: Moment::from_secs(1), wall: WallTime(1_000_000) };
+const ROUNDS: usize = 31;
+const CALLS: u64 = 2_000;
+/// Calls in flight: the session's window.
+const WINDOW: u32 = 1_000;
+
+struct Table {
+    dedup: Dedup,
+    registration: Registration,
+    keys: u64,
+    deliveries: Vec<Delivery>,
+}
+
+impl Table {
+    fn new(records: u64) -> Table {
+        let limits = Limits { keyed: 2_000_000, ..Limits::default() };
+        let mut dedup = Dedup::new(Identity::default(), limits);
+        let minted = Minted { registration: Registration(7), stamp: Stamp(1) };
+        let hello = Hello { version: 1, ..Hello::default() };
+        let registration =
+            dedup.hello(&hello, Principal::ANYONE, minted, NOW).expect("room for a session").registration;
+        let mut table = Table { dedup, registration, keys: 0, deliveries: Vec::new() };
+        (0..records).for_each(|_| table.call());
+        table
+    }
+
+    /// A new key is admitted.
+    fn admit(&mut self) -> Execution {
+        self.keys += 1;
+        // An odd multiplier spreads the keys as a hash would; expiries come in no order, as users' validities do.
+        let key = u128::from(self.keys).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let expiry = WallTime(NOW.wall.0 + 60_000_000 + (key as u64 >> 40));
+        let call = Call {
+            registration: self.registration,
+            incarnation: Incarnation(0),
+            first_stamp: Stamp(1),
+            id: CallId::Keyed(Key { key, issued: NOW.wall, expiry }),
+            interface: 1,
+            method: 1,
+            retry: RetryClass::Once,
+            attempt: 1,
+            time_left: Duration::from_secs(5),
+            acked_below: 0,
+            trace: None,
+            issued: NOW.wall,
+            metadata: Vec::new(),
+            body: Bytes::new(),
+        };
+        let attempt = Attempt {
+            call: &call,
+            digest: key,
+            principal: Principal::ANYONE,
+            from: ConnectionId(1),
+            class: RetryClass::Once,
+        };
+        match self.dedup.admit(&attempt, None, NOW) {
+            Admission::Execute(execution) => execution,
+            other => panic!("a new key runs: {other:?}"),
+        }
+    }
+
+    fn complete(&mut self, execution: Execution, terminal: Terminal) {
+        self.dedup.complete(execution, terminal, NOW, &mut self.deliveries);
+        black_box(&self.deliveries);
+        self.deliveries.clear();
+    }
+
+    /// One keyed call from its admission to its record.
+    fn call(&mut self) {
+        let execution = self.admit();
+        self.complete(execution, Terminal::Ok(BODY));
+    }
+
+    /// The time that a call takes, its record staying.
+    fn calls(&mut self) -> Duration {
+        let began = Instant::now();
+        (0..CALLS).for_each(|_| self.call());
+        began.elapsed() / CALLS as u32
+    }
+
+    /// The time that an admission takes, the table staying as it is.
+    fn admissions(&mut self) -> Duration {
+        let began = Instant::now();
+        let running: Vec<_> = (0..WINDOW).map(|_| self.admit()).collect();
+        let took = began.elapsed() / WINDOW;
+        running.into_iter().for_each(|execution| self.complete(execution, Terminal::Silent));
+        took
+    }
+}
+
+/// A reply of 64 bytes.
+const BODY: Bytes = Bytes::from_static(&[7; 64]);
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a Linux process knows its memory");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line of resident memory");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("KiB") * 1024
+}
+
+fn main() {
+    // `cargo bench -- --test` only wants to know whether it runs.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let records = if quick { 10_000 } else { 1_000_000 };
+    let before = resident();
+    let mut full = Table::new(records);
+    let bytes = (resident() - before) as u64 / records;
+    let [mut empty_admits, mut full_admits, mut empty_calls, mut full_calls] = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        // It has had a few calls, or it would pay for its first memory.
+        let mut empty = Table::new(CALLS);
+        empty.admissions();
+        empty_admits.push(empty.admissions());
+        full.admissions();
+        full_admits.push(full.admissions());
+    }
+    for _ in 0..ROUNDS {
+        empty_calls.push(Table::new(CALLS).calls());
+        full_calls.push(full.calls());
+    }
+    println!("{records} retained keyed records, replies of {} bytes: {bytes} bytes a record", BODY.len());
+    println!("{:<24}{:>12}{:>12}{:>8}", "", "empty table", "full table", "ratio");
+    for (what, empty, full) in
+        [("admit", empty_admits, full_admits), ("a call, its record kept", empty_calls, full_calls)]
+    {
+        let (empty, full) = (median(empty), median(full));
+        let ratio = full.as_secs_f64() / empty.as_secs_f64();
+        println!("{what:<24}{empty:>12.0?}{full:>12.0?}{ratio:>8.2}");
+    }
+}
