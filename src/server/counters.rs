@@ -26,7 +26,9 @@ pub struct ServerCounters {
     pub records: usize,
     /// Bytes of the replies in them.
     pub record_bytes: usize,
-    /// Handlers that run.
+    /// Operations of the store that are under way, or to be asked again; always 0 of a memory store.
+    pub store_pending: usize,
+    /// Handlers that run, and calls that wait for the store before theirs does.
     pub running: usize,
     /// Calls that wait for a handler.
     pub queued: usize,

@@ -125,7 +125,7 @@ impl Engine {
                     None => return Ok(()),
                 },
                 Some((execution, terminal)) = self.answered.recv() => self.finished(execution, terminal),
-                event = told(&mut self.store) => self.replica.store_event(event, self.clock.now()),
+                event = told(&mut self.store) => self.told(event),
                 () = at(again) => {}
                 // Dropping the sender shuts down too: the future of `serve_until` was dropped.
                 _ = &mut shutdown, if self.drain_until.is_none() => self.begin_drain(),
@@ -166,9 +166,24 @@ impl Engine {
                 self.finished(execution, terminal);
             }
             if let Some(told) = told {
-                self.replica.store_event(told, self.clock.now());
+                self.told(told);
             }
         }
+    }
+
+    /// Something happened at the store.
+    fn told(&mut self, event: StoreEvent) {
+        match &event {
+            StoreEvent::Opened(opened) => {
+                let (sessions, records) = (opened.sessions.len(), opened.records.len());
+                tracing::info!(generation = opened.generation, sessions, records, "the store is open");
+            }
+            StoreEvent::Down(why) => tracing::warn!(why, "the store cannot be reached"),
+            StoreEvent::Up => tracing::info!("the store can be reached again"),
+            StoreEvent::Stopped(why) => tracing::error!(why, "the store has stopped"),
+            StoreEvent::Done(..) => {}
+        }
+        self.replica.store_event(event, self.clock.now());
     }
 
     /// Does what the machine says.

@@ -19,6 +19,7 @@ impl Engine {
         self.counters.records = dedup.records;
         self.counters.record_bytes = dedup.bytes;
         self.counters.joined = dedup.joined;
+        self.counters.store_pending = self.replica.pending();
         self.counters.running = self.handlers.len();
         self.counters.queued = self.queue.len();
         self.publish.send_if_modified(|published| {
