@@ -35,8 +35,11 @@ impl Dedup {
             Some(registration) => registration,
             None => self.register(principal, minted.registration, now)?,
         };
-        self.counters.resumed += u64::from(resumed.is_some());
-        self.close(registration, principal, hello.acked_below, &[], now.moment);
+        if resumed.is_some() {
+            self.counters.resumed += 1;
+            // Of the registration that the hello names; under a new one nothing is closed yet.
+            self.close(registration, principal, hello.acked_below, &[], now.moment);
+        }
         Ok(Welcome {
             hello: hello.id,
             version: hello.version.min(wire::VERSION),

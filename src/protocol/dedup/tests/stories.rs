@@ -15,6 +15,18 @@ fn a_late_hello_revives_no_session() {
     assert_eq!(rig.dedup.counters().admitted, 1);
 }
 
+/// A client that comes back to another incarnation says what it had closed under its old registration. The new one's first numbers were taken for
+/// closed, and its first calls for stale.
+#[test]
+fn what_was_closed_under_one_registration_is_not_closed_under_the_next() {
+    let mut rig = Rig::new();
+    let hello = Hello { version: 1, resume: Some(Registration(99)), acked_below: 5, ..Hello::default() };
+    let minted = Minted { registration: Registration(3), stamp: Stamp(1) };
+    let welcome = rig.dedup.hello(&hello, Principal::ANYONE, minted, rig.now).unwrap();
+    let client = Client { registration: welcome.registration, stamp: welcome.stamp, ..rig.client() };
+    rig.run(&client, &client.call(1), b"reply");
+}
+
 /// Attempt 1 was refused as overloaded, "not executed" was reported, then its copy was admitted.
 #[test]
 fn a_refusal_leaves_a_mark() {
