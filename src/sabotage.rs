@@ -61,10 +61,8 @@ mod switched_on {
     }
 
     bugs! {
-        /// A retry of a running call runs it again.
-        RetryRunsAgain,
-        /// A retry of a call that has ended runs it again.
-        ReplayRunsAgain,
+        /// The durable store says that something is durable before it is.
+        SkippedFsync,
     }
 
     /// 0 is none, else the index in `Bug::ALL` plus one.

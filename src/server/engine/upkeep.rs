@@ -84,6 +84,10 @@ impl Engine {
         }
         self.keep_house();
         self.outbox.flush(&mut self.port);
+        if let Some(store) = self.store.take() {
+            // Whoever opens the store next finds it free. One that does not let go is not waited for.
+            let _ = tokio::time::timeout(self.settings.drain, store.close()).await;
+        }
         self.port.drain(self.settings.drain).await;
     }
 }
