@@ -260,7 +260,7 @@ impl Engine {
             }
             Entry::Ack(ack) => self.replica.ack(&ack, Principal::ANYONE, now),
             Entry::Ping(number) => {
-                if let Some(registration) = self.outbox.registration(from) {
+                for &registration in self.outbox.registrations(from) {
                     self.replica.touch(registration, Principal::ANYONE, now);
                 }
                 self.say(from, Entry::Pong(number));

@@ -23,7 +23,8 @@ struct Peer {
     encoder: Encoder,
     /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
     envelope: bool,
-    registration: Option<Registration>,
+    /// Welcomed on it, the latest last. A copy of a hello may have been welcomed as another session, and which of them the client took is not known.
+    registrations: Vec<Registration>,
     /// Sessions that were registered for it.
     registered: u32,
     /// Its hellos that wait for the store.
@@ -42,7 +43,7 @@ impl Outbox {
         let encoder = Encoder::new(self.limits);
         self.peers.insert(
             connection,
-            Peer { encoder, envelope: false, registration: None, registered: 0, greetings: 0 },
+            Peer { encoder, envelope: false, registrations: Vec::new(), registered: 0, greetings: 0 },
         );
     }
 
@@ -94,12 +95,18 @@ impl Outbox {
         if let Some(peer) = self.peers.get_mut(&connection) {
             peer.greetings = peer.greetings.saturating_sub(1);
             peer.registered += u32::from(resume != Some(registration));
-            peer.registration = Some(registration);
+            // As many as may be registered, and then those that are resumed in turns: the oldest goes.
+            peer.registrations.retain(|known| *known != registration);
+            if peer.registrations.len() >= REGISTRATIONS as usize {
+                peer.registrations.remove(0);
+            }
+            peer.registrations.push(registration);
         }
     }
 
-    pub fn registration(&self, connection: ConnectionId) -> Option<Registration> {
-        self.peers.get(&connection)?.registration
+    /// Whom a ping on the connection keeps alive.
+    pub fn registrations(&self, connection: ConnectionId) -> &[Registration] {
+        self.peers.get(&connection).map_or(&[], |peer| &peer.registrations)
     }
 
     /// Puts an entry into the connection's next message; sends it if that is full.

@@ -92,12 +92,9 @@ impl Store {
     }
 
     /// Opens the store. None: records live in the machine alone.
-    pub(crate) async fn open(self, opener: Opener) -> Result<Option<Link>, SetupError> {
+    pub(crate) async fn open(self, _opener: Opener) -> Result<Option<Link>, SetupError> {
         match self.0 {
-            Kind::Memory => {
-                drop(opener);
-                Ok(None)
-            }
+            Kind::Memory => Ok(None),
             #[cfg(feature = "redb")]
             Kind::Durable(options) => redb::open(options).await.map(Some),
         }

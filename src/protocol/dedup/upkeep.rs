@@ -137,13 +137,34 @@ impl Dedup {
     }
 
     /// The execution has left the queue, its handler begins. False if it was cancelled, or is over: then do not run it.
+    ///
+    /// One whose number the client has closed meanwhile is over: nobody waits for it, and a copy may have been told that it is stale, after
+    /// which no effect may start.
     pub fn started(&mut self, execution: Execution) -> bool {
         match self.records.running_mut(execution) {
+            Some(running) if running.collected => {
+                self.discard(execution);
+                false
+            }
             Some(running) if !running.cancelled => {
                 running.started = true;
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Whether anybody waits for this execution: false once its client has closed its number, or it is over.
+    pub fn is_wanted(&mut self, execution: Execution) -> bool {
+        self.records.running_mut(execution).is_some_and(|running| !running.collected)
+    }
+
+    /// An execution whose number is closed has not begun, and does not.
+    fn discard(&mut self, execution: Execution) {
+        if let Some(record) = self.records.remove(execution.slot)
+            && let Some(session) = self.sessions.get_mut(&record.registration)
+        {
+            session.running -= 1;
         }
     }
 

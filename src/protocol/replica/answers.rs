@@ -42,7 +42,7 @@ impl Replica {
     fn claimed(&mut self, execution: Execution, done: Done, now: Now) {
         let Some(intent) = self.intent_of(execution) else { return };
         match done {
-            Done::Claimed => self.actions.push_back(Action::Run(execution)),
+            Done::Claimed => self.run(execution, &intent),
             Done::Found(found) => self.found(execution, &intent, found, true, now),
             Done::InDoubt(_) => {
                 self.ask(Op::Settle(intent), Asked::Settle(execution, Purpose::Claim(AGAIN)));
@@ -51,6 +51,18 @@ impl Replica {
             Done::NotDone(why) => self.refuse(execution, &why, now),
             done => self.barred(execution, &intent, &done, now),
         }
+    }
+
+    /// The record is this execution's. If its client has closed the number meanwhile, a copy may have been told that it is stale: then no effect may
+    /// start any more, and the record goes.
+    fn run(&mut self, execution: Execution, intent: &Intent) {
+        if self.dedup.is_wanted(execution) {
+            return self.actions.push_back(Action::Run(execution));
+        }
+        self.actions.push_back(Action::Skip(execution));
+        let Some(claim) = self.claims.get(&execution) else { return };
+        let op = Op::Finish { claim: claim.ticket, intent: *intent, keep: None };
+        self.ask(op, Asked::Finish(execution, Terminal::Silent));
     }
 
     /// The store has a record of the call. `ours`: the claim was just made, so a running record of this very incarnation is the rest of an
@@ -92,7 +104,7 @@ impl Replica {
     fn claim_settled(&mut self, execution: Execution, done: Done, pause: Duration, now: Now) {
         let Some(intent) = self.intent_of(execution) else { return };
         match done {
-            Done::Claimed => self.actions.push_back(Action::Run(execution)),
+            Done::Claimed => self.run(execution, &intent),
             Done::Found(found) => self.found(execution, &intent, found, false, now),
             Done::Absent => self.refuse(execution, "its transaction was rolled back", now),
             Done::Passed | Done::Gone | Done::Expired => self.barred(execution, &intent, &done, now),

@@ -209,3 +209,18 @@ fn an_old_handle_does_no_harm() {
     assert_eq!(rig.complete(old, ok(b"for the first")), []);
     assert_eq!(rig.complete(new, ok(b"for the second")).len(), 1);
 }
+
+/// A queued call was closed by its client, a copy was told that it is stale, and then the queued call began.
+#[test]
+fn no_effect_starts_after_stale() {
+    let mut rig = Rig::new();
+    let client = rig.client();
+    let execution = rig.execute(&client, &client.call(1));
+    rig.ack(&client, 2, &[]);
+    assert_eq!(rig.refusal(&client, &client.call(1)), (Refusal::Stale, true));
+    assert!(!rig.dedup.is_wanted(execution) && !rig.dedup.started(execution));
+    assert_eq!(rig.dedup.counters().records, 0);
+    assert!(rig.complete(execution, ok(b"late")).is_empty(), "it is over");
+    rig.pass(rig.dedup.limits().retention);
+    assert_eq!(rig.dedup.counters().sessions, 0, "it holds no place");
+}

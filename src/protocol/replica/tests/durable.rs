@@ -207,6 +207,30 @@ fn a_running_call_that_the_client_closed_leaves_nothing() {
     rig.nothing();
 }
 
+/// A copy was told that the call is stale, and then its intent became durable and its handler began.
+#[test]
+fn s05_a_call_that_is_closed_while_it_is_claimed_does_not_run() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (execution, ticket, _) = rig.claim(&first);
+    rig.replica.ack(
+        &Ack { registration: first.registration, below: 2, closed: vec![] },
+        Principal::ANYONE,
+        rig.now,
+    );
+    let (close, _) = rig.asked();
+    rig.done(close, Done::Stored);
+    assert_eq!(rig.call(&first), None);
+    assert_eq!(rig.refused().refusal, Refusal::Stale);
+    rig.done(ticket, Done::Claimed);
+    let actions = rig.actions();
+    assert!(
+        matches!(&actions[..], [Action::Skip(over), Action::Ask(_, Op::Finish { keep: None, .. })]
+        if *over == execution),
+        "{actions:?}"
+    );
+}
+
 #[test]
 fn s16_an_idle_session_ends_in_the_file_too() {
     let mut rig = rig();
