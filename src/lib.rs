@@ -99,7 +99,8 @@ mod request;
 #[doc(hidden)]
 pub mod sabotage;
 mod server;
-mod store;
+#[doc(hidden)]
+pub mod store;
 mod subscriber;
 mod trace;
 
@@ -115,7 +116,12 @@ pub use publisher::{
 pub use request::{Answer, Context, Reply, Request};
 pub use server::{Counters, Server, ServerBuilder, ServerCounters};
 pub use store::Store;
+#[cfg(feature = "postgres")]
+pub use store::postgres::{Transaction, TransactionError};
 pub use subscriber::{
     Event, EventError, Subscribe, Subscriber, SubscriberBuilder, SubscriberCounters, Subscription,
     SubscriptionCounters, TopicKey,
 };
+/// The client of PostgreSQL with whose types a [`Transaction`] is worked with.
+#[cfg(feature = "postgres")]
+pub use tokio_postgres as postgres;

@@ -63,6 +63,18 @@ mod switched_on {
     bugs! {
         /// The durable store says that something is durable before it is.
         SkippedFsync,
+        /// PostgreSQL: a claim looks at the session before it inserts its record, not after.
+        CheckBeforeInsert,
+        /// PostgreSQL: what is in doubt is looked up, not waited for.
+        SettleBySelect,
+        /// PostgreSQL: an answer is kept whoever has the record now.
+        FinishWithoutSwap,
+        /// PostgreSQL: a call whose owner's lease has expired runs again, unasked.
+        ExpiredLeaseRunsAgain,
+        /// PostgreSQL: an expired keyed record is deleted, and the floor stays where it is.
+        ExpireWithoutFloor,
+        /// PostgreSQL, atomic: a claim is committed at once, and not with what its handler does.
+        ClaimCommitsAlone,
     }
 
     /// 0 is none, else the index in `Bug::ALL` plus one.

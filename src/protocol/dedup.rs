@@ -45,10 +45,11 @@ use keys::Keys;
 use record::Records;
 use session::Session;
 
+pub use closed::Closed;
 pub use counters::Counters;
 pub use ending::{Delivery, Terminal};
 pub use limits::Limits;
-pub use record::{Execution, Imprint};
+pub use record::{Execution, Imprint, bytes as answer_bytes};
 pub use stored::Change;
 
 /// Who this server is and what its store holds: told in each welcome.

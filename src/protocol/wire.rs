@@ -24,6 +24,7 @@ pub use align::aligned;
 pub use decode::{BadEntry, DecodeError, Decoded, Subject, decode};
 pub use encode::{Encoder, FLUSH, NotTaken, OWN_FRAME};
 pub use limits::Limits;
+pub use mapping::{numbered_refusal, refusal_number};
 pub use saved::{SavedCall, SavedCallError, decode_saved, encode_saved};
 
 use super::{CallId, Incarnation, Level, Refusal, Registration, RetryClass, Session, Stamp, WallTime};

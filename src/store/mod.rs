@@ -3,6 +3,8 @@
 //! What a store must do is said in `protocol::store`; when it is asked to do what is decided by the machine in `protocol::replica`. The stores here turn
 //! operations into writes of a file or into SQL, and back.
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redb")]
 mod redb;
 
@@ -26,6 +28,8 @@ enum Kind {
     Memory,
     #[cfg(feature = "redb")]
     Durable(redb::Options),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Settings),
 }
 
 impl Store {
@@ -43,14 +47,73 @@ impl Store {
         Store(Kind::Durable(redb::Options { path: path.into(), rerun_unfinished: false }))
     }
 
+    /// In a PostgreSQL database that the replicas of a service share: any of them may answer a retry. `postgresql://user@host/database`.
+    ///
+    /// The server starts, and takes calls that need no record, whether or not the database can be reached; the others are refused as not executed until
+    /// it can. A call whose handler ran when its server died becomes a recorded Unknown once the server's lease has expired.
+    ///
+    /// Its tables are made, and later brought up to date, in a schema of their own: the role needs CREATE on the database, or that schema has to exist
+    /// and be its own. PostgreSQL 14 or later.
+    #[cfg(feature = "postgres")]
+    pub fn shared(url: impl Into<String>) -> Self {
+        Store(Kind::Postgres(postgres::Settings::new(url.into(), false)))
+    }
+
+    /// As [`shared`](Store::shared); and the handler's writes to that database, made within the transaction of its request, are committed together with the
+    /// record of its answer: exactly once, also over a crash of server or database. What a handler does elsewhere has no part in that.
+    #[cfg(feature = "postgres")]
+    pub fn atomic(url: impl Into<String>) -> Self {
+        Store(Kind::Postgres(postgres::Settings::new(url.into(), true)))
+    }
+
+    /// The schema of the tables in PostgreSQL. Default `selfsame`. Services that share a database need one each.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        if let Kind::Postgres(settings) = &mut self.0 {
+            settings.schema = name.into();
+        }
+        self
+    }
+
+    /// How many connections to PostgreSQL one server opens at most, besides one for its lease and, at level `atomic`, two for what is not a call.
+    ///
+    /// Default for `shared`: 8. All calls that wait while those are busy go together, so more of them make no more calls a second. Default for `atomic`:
+    /// 24. There a call holds one while its handler runs, so this is how many run at once, and 24 leave room for three servers below the 100 connections
+    /// that PostgreSQL takes unless told otherwise.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn connections(mut self, number: usize) -> Self {
+        if let Kind::Postgres(settings) = &mut self.0 {
+            settings.connections = Some(number);
+        }
+        self
+    }
+
+    /// For how long a server that the database does not hear of is believed to live. Default 10 s, renewed every third of that: longer than a fail-over
+    /// of the database or a pause of a virtual machine takes as a rule; so long a call of a server that died stays without an answer. A server that was only
+    /// slow finds its calls recorded as Unknown, and answers what the record says. At least 1 s.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        if let Kind::Postgres(settings) = &mut self.0 {
+            settings.lease = lease;
+        }
+        self
+    }
+
     /// A call whose handler ran when its server died is run again by its next attempt, instead of becoming a recorded Unknown. Default: no, since it
-    /// may then have two effects. Say so only if all handlers can bear that: their effects are idempotent by themselves.
-    #[cfg(feature = "redb")]
+    /// may then have two effects. Say so only if all handlers can bear that: their effects are idempotent by themselves. A server that is not dead but
+    /// out of touch for longer than its lease counts as dead here.
+    #[cfg(any(feature = "redb", feature = "postgres"))]
     #[must_use]
     pub fn rerun_unfinished(mut self, rerun: bool) -> Self {
         match &mut self.0 {
             Kind::Memory => {}
+            #[cfg(feature = "redb")]
             Kind::Durable(options) => options.rerun_unfinished = rerun,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(settings) => settings.rerun_unfinished = rerun,
         }
         self
     }
@@ -58,7 +121,7 @@ impl Store {
 
 /// What a store needs to know of the server that opens it.
 #[derive(Clone, Debug)]
-pub(crate) struct Opener {
+pub struct Opener {
     /// The server's life: the owner of what it claims.
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub incarnation: Incarnation,
@@ -68,8 +131,10 @@ pub(crate) struct Opener {
 }
 
 /// A store that is open, or being opened, as its server sees it. Bounded by the server's window of open calls: each has one operation under way.
-pub(crate) struct Link {
+pub struct Link {
+    /// To be done.
     pub ops: mpsc::UnboundedSender<(Ticket, Op)>,
+    /// What was done, and more.
     pub events: mpsc::UnboundedReceiver<StoreEvent>,
 }
 
@@ -84,19 +149,41 @@ impl Link {
 impl Store {
     /// What it survives.
     pub(crate) fn level(&self) -> Level {
-        match self.0 {
+        match &self.0 {
             Kind::Memory => Level::Memory,
             #[cfg(feature = "redb")]
             Kind::Durable(_) => Level::Durable,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(settings) if settings.atomic => Level::Atomic,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => Level::Shared,
+        }
+    }
+
+    /// Where the transactions of its calls are found, if it has any: by the ticket of a call's claim.
+    #[cfg(feature = "postgres")]
+    #[doc(hidden)]
+    pub fn transactions(&self) -> Option<postgres::Transactions> {
+        match &self.0 {
+            Kind::Postgres(settings) if settings.atomic => Some(settings.transactions.clone()),
+            _ => None,
         }
     }
 
     /// Opens the store. None: records live in the machine alone.
-    pub(crate) async fn open(self, _opener: Opener) -> Result<Option<Link>, SetupError> {
+    ///
+    /// # Errors
+    /// If what was chosen makes no sense, or the file cannot be used.
+    #[doc(hidden)]
+    pub async fn open(self, opener: Opener) -> Result<Option<Link>, SetupError> {
+        #[cfg(not(feature = "postgres"))]
+        let _ = opener;
         match self.0 {
             Kind::Memory => Ok(None),
             #[cfg(feature = "redb")]
             Kind::Durable(options) => redb::open(options).await.map(Some),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(settings) => postgres::open(settings, opener).map(Some),
         }
     }
 }

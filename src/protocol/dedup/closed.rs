@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 /// A growing set of call numbers, as small as its holes are few.
-#[derive(Debug)]
-pub(super) struct Closed {
+#[derive(Clone, Debug)]
+pub struct Closed {
     /// All numbers below are closed.
     below: u64,
     /// First to last, inclusive; apart from one another and from `below` by at least one open number.
@@ -14,6 +14,7 @@ pub(super) struct Closed {
 
 impl Closed {
     /// Numbers count from 1, so 0 is closed from the start.
+    #[allow(clippy::new_without_default)] // Empty is not what it is.
     pub fn new() -> Self {
         Closed { below: 1, above: BTreeMap::new() }
     }

@@ -181,7 +181,7 @@ impl Record {
 }
 
 /// Bytes of what an answer carries.
-pub(super) fn bytes(answer: &Answer) -> usize {
+pub fn bytes(answer: &Answer) -> usize {
     match answer {
         Answer::Ok(body) | Answer::Declined { body, .. } => body.len(),
         Answer::Failed(message) | Answer::Refused(Refused { message, .. }) => message.len(),

@@ -33,6 +33,16 @@ refusals! {
     Expired ReplyEvicted Cancelled Deadline UnknownMethod Incompatible Malformed TooLarge Denied RecordedUnknown
 }
 
+/// The number of a refusal on the wire, for stores: it keeps its meaning over versions.
+pub fn refusal_number(refusal: Refusal) -> u16 {
+    put_refusal(Some(refusal)) as u16
+}
+
+/// The refusal of that number, if there is one.
+pub fn numbered_refusal(number: u16) -> Option<Refusal> {
+    take_refusal(schema::Refusal::try_from(number).ok()?)
+}
+
 pub(super) fn put_retry(retry: RetryClass) -> schema::RetryClass {
     match retry {
         RetryClass::Once => schema::RetryClass::Once,

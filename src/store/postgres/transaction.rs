@@ -1,0 +1,203 @@
+//! The transaction of a call, as its handler sees it. Its beginning and its end are the store's: what a handler does in here is committed together with
+//! the record of its answer, or not at all.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as Table, PoisonError};
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, ToStatement};
+
+use super::connection::Lent;
+use super::failure::describe;
+use crate::error::Fault;
+use crate::protocol::store::Ticket;
+
+/// The PostgreSQL transaction in which a call of an atomic store runs. Cheap to clone.
+///
+/// Whatever is written here and the record of the handler's answer are committed together: when the handler has answered with a reply or has declined.
+/// If it fails, panics or takes too long, its writes are rolled back and the failure alone is recorded; if it is `unavailable` or
+/// `interrupted`, all is rolled back. Writes elsewhere (over another connection, to a file, to another service) are not part of it.
+///
+/// The transaction is READ COMMITTED. The statements of one call run one after another. A handler must not end the transaction itself, with COMMIT or
+/// ROLLBACK: that cannot be prevented, but it is noticed, and the call is recorded as failed. Savepoints, `SET LOCAL` and `LOCK` are
+/// fine; other settings are reset when the transaction ends.
+#[derive(Clone)]
+pub struct Transaction(Arc<Inner>);
+
+struct Inner {
+    /// None: it is over.
+    lent: Mutex<Option<Lent>>,
+    /// The call has ended: nothing further may run, even if it waits already.
+    over: AtomicBool,
+}
+
+/// Why a statement of a call's transaction has failed. With `?` it becomes a [`Fault`] of kind failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// The call has ended, by its answer or because it took too long: the statement was not run.
+    #[error(
+        "the transaction of the call is over: the handler has answered, or ran out of time. The statement was not run"
+    )]
+    Over,
+    /// PostgreSQL says no, or cannot be reached. After an error the transaction takes no further statements, unless it is rolled back to a savepoint.
+    #[error("{}", describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+}
+
+impl<F> From<TransactionError> for Fault<F> {
+    fn from(error: TransactionError) -> Self {
+        Fault::failed(error)
+    }
+}
+
+impl<F> From<tokio_postgres::Error> for Fault<F> {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Fault::failed(describe(&error))
+    }
+}
+
+impl Transaction {
+    pub(super) fn new(lent: Lent) -> Self {
+        Transaction(Arc::new(Inner { lent: Mutex::new(Some(lent)), over: AtomicBool::new(false) }))
+    }
+
+    /// Runs a statement; the number of rows that it changed.
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub async fn execute<S>(
+        &self,
+        statement: &S,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, TransactionError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        Ok(client(&self.lock().await?).execute(statement, params).await?)
+    }
+
+    /// Runs a query; its rows.
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub async fn query<S>(
+        &self,
+        statement: &S,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, TransactionError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        Ok(client(&self.lock().await?).query(statement, params).await?)
+    }
+
+    /// Runs a query that gives exactly one row.
+    ///
+    /// # Errors
+    /// See [`TransactionError`]; also if there is no row, or more than one.
+    pub async fn query_one<S>(
+        &self,
+        statement: &S,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, TransactionError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        Ok(client(&self.lock().await?).query_one(statement, params).await?)
+    }
+
+    /// Runs a query that gives one row or none.
+    ///
+    /// # Errors
+    /// See [`TransactionError`]; also if there is more than one row.
+    pub async fn query_opt<S>(
+        &self,
+        statement: &S,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, TransactionError>
+    where
+        S: ?Sized + ToStatement,
+    {
+        Ok(client(&self.lock().await?).query_opt(statement, params).await?)
+    }
+
+    /// Runs several statements without parameters, separated by semicolons.
+    ///
+    /// # Errors
+    /// See [`TransactionError`].
+    pub async fn batch_execute(&self, statements: &str) -> Result<(), TransactionError> {
+        Ok(client(&self.lock().await?).batch_execute(statements).await?)
+    }
+
+    async fn lock(&self) -> Result<MutexGuard<'_, Option<Lent>>, TransactionError> {
+        let lent = self.0.lent.lock().await;
+        // Asked while the lock is held: whoever ends the transaction says so first, and then waits for the lock.
+        if self.0.over.load(Ordering::SeqCst) || lent.is_none() {
+            return Err(TransactionError::Over);
+        }
+        Ok(lent)
+    }
+
+    /// The call has ended: its statements fail from now on.
+    pub(super) fn end(&self) {
+        self.0.over.store(true, Ordering::SeqCst);
+    }
+
+    /// The connection, once no statement runs over it. None: somebody has taken it before.
+    pub(super) async fn take(&self) -> Option<Lent> {
+        self.0.lent.lock().await.take()
+    }
+}
+
+/// A locked transaction has a connection: see `lock`.
+fn client<'a>(lent: &'a MutexGuard<'_, Option<Lent>>) -> &'a tokio_postgres::Client {
+    &lent.as_ref().expect("locked while it is there").connection.client
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("over", &self.0.over).finish_non_exhaustive()
+    }
+}
+
+/// The transactions of the calls that run now, by the tickets of their claims. Bounded by the connections for handlers.
+#[derive(Clone, Debug, Default)]
+pub struct Transactions(Arc<Table<HashMap<Ticket, Open>>>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub transaction: Transaction,
+    /// Its id in PostgreSQL: another one means that the handler has ended it.
+    pub id: String,
+}
+
+impl Transactions {
+    /// The transaction of a call, by the ticket of its claim.
+    pub fn of(&self, claim: Ticket) -> Option<Transaction> {
+        Some(self.table().get(&claim)?.transaction.clone())
+    }
+
+    pub(super) fn insert(&self, claim: Ticket, open: Open) {
+        self.table().insert(claim, open);
+    }
+
+    pub(super) fn remove(&self, claim: Ticket) -> Option<Open> {
+        self.table().remove(&claim)
+    }
+
+    /// All are over: the store has stopped, or its server has.
+    pub(super) fn clear(&self) {
+        for (_, open) in self.table().drain() {
+            open.transaction.end();
+        }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<Ticket, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
