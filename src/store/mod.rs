@@ -147,6 +147,17 @@ impl Link {
 }
 
 impl Store {
+    /// For one more server that is set up alike: nothing is shared with the one before.
+    pub(crate) fn anew(&self) -> Self {
+        #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
+        let mut store = self.clone();
+        #[cfg(feature = "postgres")]
+        if let Kind::Postgres(settings) = &mut store.0 {
+            settings.transactions = postgres::Transactions::default();
+        }
+        store
+    }
+
     /// What it survives.
     pub(crate) fn level(&self) -> Level {
         match &self.0 {
