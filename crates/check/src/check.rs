@@ -140,7 +140,8 @@ impl Checker {
             }
             Fact::Healed => self.healed = self.healed.max(Some(at)),
             Fact::Measure { what, value, at_most } => {
-                self.report.check(Rule::Bounds, value <= at_most, || format!("{value} {what}, at most {at_most}"));
+                self.report
+                    .check(Rule::Bounds, value <= at_most, || format!("{value} {what}, at most {at_most}"));
             }
         }
     }
@@ -175,7 +176,9 @@ impl Checker {
         for (at, call, nonce, told) in std::mem::take(&mut self.told) {
             let made = self.calls.get_mut(&call);
             let once = made.as_ref().is_some_and(|made| made.told.is_none());
-            self.report.check(Rule::ToldOnce, once, || format!("call {call} was told {told:?} again, or never made"));
+            self.report.check(Rule::ToldOnce, once, || {
+                format!("call {call} was told {told:?} again, or never made")
+            });
             let Some(made) = made else { continue };
             made.ended.get_or_insert(at);
             made.told.get_or_insert(told);
@@ -211,7 +214,9 @@ impl Checker {
             let strict = of.class.or(by_purpose).is_some_and(Class::is_strict);
             let kept = of.class.or(by_purpose) == Some(Class::Once);
             if strict && of.effects > 0 {
-                self.report.check(Rule::OncePerNonce, of.effects == 1, || format!("{} effects of {nonce}", of.effects));
+                self.report.check(Rule::OncePerNonce, of.effects == 1, || {
+                    format!("{} effects of {nonce}", of.effects)
+                });
             }
             if kept && of.answer.is_some() {
                 let another = of.another.as_deref();
@@ -220,9 +225,16 @@ impl Checker {
                 });
             }
             if let Some((at, replied)) = of.refused {
-                self.report.check(Rule::NothingAfterRefusal, of.last_start.is_none_or(|start| start <= at), || {
-                    format!("{nonce} began at {} after {replied:?} was told at {at}", of.last_start.unwrap_or_default())
-                });
+                self.report.check(
+                    Rule::NothingAfterRefusal,
+                    of.last_start.is_none_or(|start| start <= at),
+                    || {
+                        format!(
+                            "{nonce} began at {} after {replied:?} was told at {at}",
+                            of.last_start.unwrap_or_default()
+                        )
+                    },
+                );
             }
         }
     }
@@ -242,11 +254,13 @@ impl Checker {
             };
             let of_nonce = of.map_or(0, |of| of.effects);
             let effects = if purpose.tally.is_some() { of_nonce } else { purpose.effects };
-            let say = |what: &str| format!("call {id} of purpose {} ({:?}): {what}", call.purpose, call.nonce);
+            let say =
+                |what: &str| format!("call {id} of purpose {} ({:?}): {what}", call.purpose, call.nonce);
             match told {
                 Told::Ok(hash) => {
                     self.report.check(Rule::OkRan, effects >= 1, || say("was told Ok, and nothing happened"));
-                    if let Some(answer) = of.and_then(|of| of.answer).filter(|_| purpose.class == Class::Once) {
+                    if let Some(answer) = of.and_then(|of| of.answer).filter(|_| purpose.class == Class::Once)
+                    {
                         self.report.check(Rule::SameReply, answer == Replied::Ok(hash), || {
                             say(&format!("was told another reply than {answer:?}"))
                         });
@@ -268,7 +282,8 @@ impl Checker {
                 && call.at >= healed.saturating_add(grace)
             {
                 let well = !matches!(told, Told::No | Told::Unknown { lasting: false });
-                self.report.check(Rule::WellAfterHealing, well, || say(&format!("made after healing: {told:?}")));
+                self.report
+                    .check(Rule::WellAfterHealing, well, || say(&format!("made after healing: {told:?}")));
             }
         }
     }
@@ -285,8 +300,9 @@ impl Checker {
                 && at >= healed.saturating_add(self.expect.grace.unwrap_or_default())
             {
                 let resolved = !matches!(told, Told::Unknown { lasting: false });
-                self.report
-                    .check(Rule::UnknownResolved, resolved, || format!("purpose {id}, asked again at {at}: {told:?}"));
+                self.report.check(Rule::UnknownResolved, resolved, || {
+                    format!("purpose {id}, asked again at {at}: {told:?}")
+                });
             }
             if let Some(tally) = purpose.tally.filter(|_| purpose.class.is_strict()) {
                 let tally = self.tallies.entry(tally).or_default();

@@ -49,7 +49,11 @@ fn judge(facts: &[(u64, Fact)]) -> Report {
         checker.finish()
     };
     let report = run(&mut facts.iter());
-    assert_eq!(report.is_clean(), run(&mut facts.iter().rev()).is_clean(), "the order of the log does not matter");
+    assert_eq!(
+        report.is_clean(),
+        run(&mut facts.iter().rev()).is_clean(),
+        "the order of the log does not matter"
+    );
     report
 }
 
@@ -99,7 +103,8 @@ fn no_and_an_effect_then_or_later() {
 #[test]
 fn an_unknown_that_stays_in_atomic_mode() {
     let unknown = Told::Unknown { lasting: false };
-    let begin = [(1, call(1, Some(K))), (2, told(1, K, unknown)), (50, Fact::Healed), (500, call(2, Some(K)))];
+    let begin =
+        [(1, call(1, Some(K))), (2, told(1, K, unknown)), (50, Fact::Healed), (500, call(2, Some(K)))];
     let clean = [&begin[..], &[(501, effect(K)), (510, told(2, K, Told::Ok(1)))]].concat();
     both(Rule::UnknownResolved, &clean, &[&begin[..], &[(510, told(2, K, unknown))]].concat());
     let expired = judge(&[&begin[..], &[(510, told(2, K, Told::Unknown { lasting: true }))]].concat());
@@ -118,7 +123,8 @@ fn two_answers_to_one_call() {
 
 #[test]
 fn an_effect_of_other_parameters() {
-    let other = Fact::Effect { nonce: S, purpose: Some(1), tally: None, body: 0xbad, replica: 1, incarnation: 1 };
+    let other =
+        Fact::Effect { nonce: S, purpose: Some(1), tally: None, body: 0xbad, replica: 1, incarnation: 1 };
     let clean = [(1, call(1, None)), (2, effect(S)), (3, told(1, S, Told::Ok(1)))];
     both(Rule::SameBody, &clean, &[(1, call(1, None)), (2, other), (3, told(1, S, Told::Ok(1)))]);
 }
@@ -129,7 +135,11 @@ fn an_effect_that_starts_after_a_final_refusal() {
         let begin = [(1, call(1, None)), (9, told(1, S, Told::Unknown { lasting: true }))];
         // It started before: its effect may still land.
         let clean = [&begin[..], &[(2, start(S)), (5, reply(S, refusal)), (8, effect(S))]].concat();
-        both(Rule::NothingAfterRefusal, &clean, &[&begin[..], &[(5, reply(S, refusal)), (6, start(S))]].concat());
+        both(
+            Rule::NothingAfterRefusal,
+            &clean,
+            &[&begin[..], &[(5, reply(S, refusal)), (6, start(S))]].concat(),
+        );
     }
 }
 
@@ -138,13 +148,22 @@ fn a_counter_outside_of_what_was_told() {
     let begin = [(1, counted(1)), (1, counted(2)), (2, one_more(S))];
     let unknown = (3, told(2, K, Told::Unknown { lasting: false }));
     let clean = [&begin[..], &[(3, told(1, S, Told::Ok(1))), unknown.clone()]].concat();
-    both(Rule::CounterWithin, &clean, &[&begin[..], &[(3, told(1, S, Told::Ok(1))), (3, told(2, S, Told::Ok(1)))]].concat());
-    both(Rule::CounterWithin, &clean, &[&begin[..], &[(3, told(1, K, Told::No)), (3, told(2, K, Told::No))]].concat());
+    both(
+        Rule::CounterWithin,
+        &clean,
+        &[&begin[..], &[(3, told(1, S, Told::Ok(1))), (3, told(2, S, Told::Ok(1)))]].concat(),
+    );
+    both(
+        Rule::CounterWithin,
+        &clean,
+        &[&begin[..], &[(3, told(1, K, Told::No)), (3, told(2, K, Told::No))]].concat(),
+    );
 }
 
 #[test]
 fn a_call_that_does_not_end() {
-    let clean = [(1, call(1, None)), (1010, told(1, S, Told::No)), (1, call(2, None)), (3, Fact::Left { call: 2 })];
+    let clean =
+        [(1, call(1, None)), (1010, told(1, S, Told::No)), (1, call(2, None)), (3, Fact::Left { call: 2 })];
     both(Rule::Ends, &clean, &[(1, call(1, None))]);
     both(Rule::Ends, &clean, &[(1, call(1, None)), (1011, told(1, S, Told::No))]);
     let healed = [(1, call(1, None)), (2000, Fact::Healed), (2010, told(1, S, Told::No))];

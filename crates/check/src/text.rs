@@ -155,7 +155,8 @@ impl FromStr for Nonce {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a nonce: s-<registration>-<number> or k-<principal>-<key>");
         let mut parts = text.split('-');
-        let (Some(kind), Some(first), Some(second), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(kind), Some(first), Some(second), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(wrong());
         };
