@@ -11,6 +11,8 @@ use crate::rule::Rule;
 pub struct Expect {
     /// Effects and records commit together, so every Unknown can be resolved.
     pub atomic: bool,
+    /// All servers have one clock, which never steps: so what has expired stays so.
+    pub one_clock: bool,
     /// How much later than its deadline a caller may be told: what the run's own clocks and queues add. Microseconds.
     pub slack: Time,
     /// How long after healing calls may still end badly, because of what was under way. Microseconds; none: they may at any time.
@@ -44,7 +46,8 @@ struct Purpose {
 
 #[derive(Debug, Default)]
 struct OfNonce {
-    class: Option<Class>,
+    /// Of its calls: two clients that share a session may use it for calls of two classes.
+    classes: Vec<Class>,
     purpose: Option<u64>,
     effects: u32,
     starts: u32,
@@ -52,6 +55,14 @@ struct OfNonce {
     refused: Option<(Time, Replied)>,
     answer: Option<Replied>,
     another: Option<String>,
+}
+
+impl OfNonce {
+    fn is_of(&mut self, class: Class) {
+        if !self.classes.contains(&class) {
+            self.classes.push(class);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +112,7 @@ impl Checker {
                 };
                 self.purposes.entry(purpose).or_insert(known);
                 if let Some(key) = key {
-                    self.nonce(key).class.get_or_insert(class);
+                    self.nonce(key).is_of(class);
                 }
                 let made = Call { purpose, key, at, deadline, nonce: key, ended: None, told: None };
                 self.calls.insert(call, made);
@@ -125,8 +136,13 @@ impl Checker {
                 }
             }
             Fact::Reply { nonce, attempt, replica, incarnation, replied } => {
+                let bars = match nonce {
+                    Nonce::Sequenced { .. } => replied.is_final_refusal(),
+                    // Another session may ask under the same key.
+                    Nonce::Keyed { .. } => replied == Replied::Expired && self.expect.one_clock,
+                };
                 let of = self.nonce(nonce);
-                if replied.is_final_refusal() && of.refused.is_none_or(|(before, _)| at < before) {
+                if bars && of.refused.is_none_or(|(before, _)| at < before) {
                     of.refused = Some((at, replied));
                 }
                 if replied.is_terminal() {
@@ -191,8 +207,8 @@ impl Checker {
         }
         for (id, call) in &self.calls {
             let Some(purpose) = self.purposes.get_mut(&call.purpose) else { continue };
-            if let (Some(nonce), class) = (call.nonce, purpose.class) {
-                self.nonces.entry(nonce).or_default().class.get_or_insert(class);
+            if let Some(nonce) = call.nonce {
+                self.nonces.entry(nonce).or_default().is_of(purpose.class);
             }
             match call.told {
                 Some(Told::Ok(_)) => purpose.ok = true,
@@ -211,8 +227,12 @@ impl Checker {
     fn judge_nonces(&mut self) {
         for (nonce, of) in &self.nonces {
             let by_purpose = of.purpose.and_then(|purpose| self.purposes.get(&purpose)).map(|p| p.class);
-            let strict = of.class.or(by_purpose).is_some_and(Class::is_strict);
-            let kept = of.class.or(by_purpose) == Some(Class::Once);
+            let all = |holds: fn(Class) -> bool| {
+                let classes = of.classes.iter().copied().chain(by_purpose);
+                (!of.classes.is_empty() || by_purpose.is_some()) && classes.into_iter().all(holds)
+            };
+            let strict = all(Class::is_strict);
+            let kept = all(|class| class == Class::Once);
             if strict && of.effects > 0 {
                 self.report.check(Rule::OncePerNonce, of.effects == 1, || {
                     format!("{} effects of {nonce}", of.effects)

@@ -4,7 +4,7 @@ use crate::{Checker, Class, Expect, Fact, Nonce, Replied, Report, Rule, Told, pa
 
 const S: Nonce = Nonce::Sequenced { registration: 0xabc, number: 7 };
 const K: Nonce = Nonce::Keyed { principal: 1, key: 0xdef };
-const EXPECT: Expect = Expect { atomic: true, slack: 10, grace: Some(100) };
+const EXPECT: Expect = Expect { atomic: true, one_clock: true, slack: 10, grace: Some(100) };
 
 fn call(call: u64, key: Option<Nonce>) -> Fact {
     Fact::Call { call, purpose: 1, class: Class::Once, key, body: 0xb0d, tally: None, deadline: 1000 }
@@ -131,16 +131,26 @@ fn an_effect_of_other_parameters() {
 
 #[test]
 fn an_effect_that_starts_after_a_final_refusal() {
-    for refusal in [Replied::Stale, Replied::SessionUnknown, Replied::Expired] {
-        let begin = [(1, call(1, None)), (9, told(1, S, Told::Unknown { lasting: true }))];
+    for (nonce, refusal) in
+        [(S, Replied::Stale), (S, Replied::SessionUnknown), (S, Replied::Expired), (K, Replied::Expired)]
+    {
+        let begin = [(1, call(1, None)), (9, told(1, nonce, Told::Unknown { lasting: true }))];
         // It started before: its effect may still land.
-        let clean = [&begin[..], &[(2, start(S)), (5, reply(S, refusal)), (8, effect(S))]].concat();
+        let clean =
+            [&begin[..], &[(2, start(nonce)), (5, reply(nonce, refusal)), (8, effect(nonce))]].concat();
         both(
             Rule::NothingAfterRefusal,
             &clean,
-            &[&begin[..], &[(5, reply(S, refusal)), (6, start(S))]].concat(),
+            &[&begin[..], &[(5, reply(nonce, refusal)), (6, start(nonce))]].concat(),
         );
     }
+    let elsewhere = judge(&[
+        (1, call(1, Some(K))),
+        (5, reply(K, Replied::SessionUnknown)),
+        (6, start(K)),
+        (7, Fact::Left { call: 1 }),
+    ]);
+    assert!(elsewhere.is_clean(), "another session may ask under the same key");
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::network::SERVERS;
 use crate::store::Store;
 use crate::world::World;
 
+/// How long a process stands still at most.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(6);
+
 impl World {
     fn interval(&self, kind: Kind) -> Option<Duration> {
         let faults = &self.profile.faults;
@@ -139,7 +142,7 @@ impl World {
 
     /// Mostly a server, mostly for longer than leases and heartbeats last.
     fn pause(&mut self, client: usize, server: usize) {
-        let until = self.now + self.dice.ms(300, 6_000);
+        let until = self.now + self.dice.ms(300, 5_990);
         if self.dice.percent(70) {
             self.servers[server].frozen = until;
             // Its handlers' client is the same process.

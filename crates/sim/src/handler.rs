@@ -189,11 +189,8 @@ impl World {
         let call = &running.call;
         let lineage = lineage(call, self.profile.limits.retention);
         let again = if is_planted(Bug::DerivedNonceDiffers) { run } else { 0 };
-        let key = Key {
-            key: u128::from(mix((lineage.key as u64) ^ again)) << 64
-                | u128::from(mix((lineage.key >> 64) as u64 ^ running.principal ^ 7)),
-            ..lineage
-        };
+        let parts = [u128::from(running.principal), lineage.key, u128::from(again)];
+        let key = Key { key: digest(&parts), ..lineage };
         let purpose = match Work::read(&call.body) {
             Some(Work::Do(purpose)) => purpose | 1 << 60,
             // The parameters do not name an intention, but the nonce does.
@@ -297,14 +294,19 @@ fn lineage(call: &Call, retention: Duration) -> Key {
     match call.id {
         CallId::Keyed(key) => key,
         CallId::Sequenced(number) => {
-            let registration = call.registration.0;
-            let key = u128::from(mix(registration as u64 ^ mix(number))) << 64
-                | u128::from(mix((registration >> 64) as u64 ^ number));
+            let key = digest(&[call.registration.0, u128::from(number)]);
             let retention = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
             let expiry = WallTime(call.issued.0.saturating_add(retention.saturating_mul(2)));
             Key { key, issued: call.issued, expiry }
         }
     }
+}
+
+/// 128 bits that follow from the parts.
+fn digest(parts: &[u128]) -> u128 {
+    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
+    let half = hash(&bytes);
+    u128::from(mix(half)) << 64 | u128::from(mix(half ^ hash(&half.to_le_bytes())))
 }
 
 /// A principal as the machines name it.

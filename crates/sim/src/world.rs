@@ -74,7 +74,9 @@ impl World {
         let profile = Profile::draw(&mut dice, level);
         let expect = Expect {
             atomic: profile.level == Level::Atomic,
-            slack: micros(SLACK),
+            one_clock: profile.replicas == 1 && profile.faults.clock.is_none(),
+            // Who stands still is told when it goes on.
+            slack: micros(if profile.faults.pause.is_some() { crate::faults::LONGEST_PAUSE } else { SLACK }),
             grace: Some(micros(GRACE)),
         };
         let mut world = World {

@@ -296,10 +296,10 @@ impl World {
             return self.answer(store, id, Done::Stored);
         }
         if job.phase == 0 {
-            let reply = matches!(keep, Some(selfsame::protocol::wire::Answer::Ok(_)));
+            let failed = matches!(keep, Some(selfsame::protocol::wire::Answer::Failed(_)));
             if let Some(tx) = database.transactions.get_mut(&transaction) {
                 tx.change = Change::Put(*intent, keep.clone());
-                if !reply {
+                if failed {
                     // Back to the savepoint from before the handler.
                     tx.effects.clear();
                 }
