@@ -48,7 +48,8 @@ struct Purpose {
 struct OfNonce {
     /// Of its calls: two clients that share a session may use it for calls of two classes.
     classes: Vec<Class>,
-    purpose: Option<u64>,
+    /// Those that its effects name.
+    purposes: Vec<u64>,
     effects: u32,
     starts: u32,
     last_start: Option<Time>,
@@ -127,8 +128,8 @@ impl Checker {
             Fact::Effect { nonce, purpose, tally, body, .. } => {
                 let of = self.nonce(nonce);
                 of.effects += 1;
-                of.purpose = of.purpose.or(purpose);
                 if let Some(purpose) = purpose {
+                    of.purposes.push(purpose);
                     self.effects.push((purpose, body));
                 }
                 if let Some(tally) = tally {
@@ -226,11 +227,10 @@ impl Checker {
 
     fn judge_nonces(&mut self) {
         for (nonce, of) in &self.nonces {
-            let by_purpose = of.purpose.and_then(|purpose| self.purposes.get(&purpose)).map(|p| p.class);
-            let all = |holds: fn(Class) -> bool| {
-                let classes = of.classes.iter().copied().chain(by_purpose);
-                (!of.classes.is_empty() || by_purpose.is_some()) && classes.into_iter().all(holds)
-            };
+            let named = of.purposes.iter().filter_map(|purpose| Some(self.purposes.get(purpose)?.class));
+            let classes: Vec<_> = of.classes.iter().copied().chain(named).collect();
+            let all =
+                |holds: fn(Class) -> bool| !classes.is_empty() && classes.iter().all(|class| holds(*class));
             let strict = all(Class::is_strict);
             let kept = all(|class| class == Class::Once);
             if strict && of.effects > 0 {
