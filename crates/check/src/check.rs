@@ -50,6 +50,7 @@ struct OfNonce {
     classes: Vec<Class>,
     /// Those that its effects name.
     purposes: Vec<u64>,
+    kept: bool,
     effects: u32,
     starts: u32,
     last_start: Option<Time>,
@@ -225,15 +226,19 @@ impl Checker {
         }
     }
 
+    /// Whether all calls under a nonce are `once`. One that two copies of a client have used for calls of two classes says nothing of either.
+    fn is_kept(&self, of: &OfNonce) -> bool {
+        let named = of.purposes.iter().filter_map(|purpose| Some(self.purposes.get(purpose)?.class));
+        let mut classes = of.classes.iter().copied().chain(named).peekable();
+        classes.peek().is_some() && classes.all(|class| class == Class::Once)
+    }
+
     fn judge_nonces(&mut self) {
-        for (nonce, of) in &self.nonces {
-            let named = of.purposes.iter().filter_map(|purpose| Some(self.purposes.get(purpose)?.class));
-            let classes: Vec<_> = of.classes.iter().copied().chain(named).collect();
-            let all =
-                |holds: fn(Class) -> bool| !classes.is_empty() && classes.iter().all(|class| holds(*class));
-            let strict = all(Class::is_strict);
-            let kept = all(|class| class == Class::Once);
-            if strict && of.effects > 0 {
+        let kept: HashMap<_, _> = self.nonces.iter().map(|(nonce, of)| (*nonce, self.is_kept(of))).collect();
+        for (nonce, of) in &mut self.nonces {
+            of.kept = kept.get(nonce).copied().unwrap_or_default();
+            let kept = of.kept;
+            if kept && of.effects > 0 {
                 self.report.check(Rule::OncePerNonce, of.effects == 1, || {
                     format!("{} effects of {nonce}", of.effects)
                 });
@@ -272,33 +277,35 @@ impl Checker {
             else {
                 continue;
             };
-            let of_nonce = of.map_or(0, |of| of.effects);
-            let effects = if purpose.tally.is_some() { of_nonce } else { purpose.effects };
+            let (effects, named) = (purpose.effects, purpose.tally.is_none());
             let say =
                 |what: &str| format!("call {id} of purpose {} ({:?}): {what}", call.purpose, call.nonce);
             match told {
                 Told::Ok(hash) => {
-                    self.report.check(Rule::OkRan, effects >= 1, || say("was told Ok, and nothing happened"));
-                    if let Some(answer) = of.and_then(|of| of.answer).filter(|_| purpose.class == Class::Once)
-                    {
+                    if named {
+                        let ran = effects >= 1;
+                        self.report.check(Rule::OkRan, ran, || say("was told Ok, and nothing happened"));
+                    }
+                    if let Some(answer) = of.filter(|of| of.kept).and_then(|of| of.answer) {
                         self.report.check(Rule::SameReply, answer == Replied::Ok(hash), || {
                             say(&format!("was told another reply than {answer:?}"))
                         });
                     }
                 }
-                Told::No => {
+                Told::No if named => {
                     self.report.check(Rule::NoIsNo, effects == 0, || say("was told No, and it happened"));
                 }
-                Told::Declined(_) if purpose.class.is_strict() => {
+                Told::Declined(_) if named && purpose.class.is_strict() => {
                     self.report.check(Rule::NoIsNo, effects == 0, || say("was declined, and it happened"));
                 }
                 Told::Yes => {
                     let began = of.is_some_and(|of| of.starts > 0);
                     self.report.check(Rule::YesRan, began, || say("was told Yes, and no handler began"));
                 }
-                Told::Declined(_) | Told::Failed | Told::Unknown { .. } => {}
+                Told::No | Told::Declined(_) | Told::Failed | Told::Unknown { .. } => {}
             }
-            if let (Some(healed), Some(grace)) = (self.healed, grace)
+            // What is never sent again may be lost with its connection.
+            if let (Some(healed), Some(grace), true) = (self.healed, grace, purpose.class != Class::Never)
                 && call.at >= healed.saturating_add(grace)
             {
                 let well = !matches!(told, Told::No | Told::Unknown { lasting: false });

@@ -169,9 +169,9 @@ impl World {
         let dice = &mut self.dice;
         let once = call.retry == RetryClass::Once;
         let nested = once && service == 0 && dice.percent(40);
-        let slow = dice.percent(self.profile.slow_handlers);
+        let slow = dice.percent(self.profile.slow_handlers / if self.healed { 3 } else { 1 });
         if self.healed {
-            let time = if slow { dice.ms(500, 1_000) } else { dice.ms(0, 40) };
+            let time = if slow { dice.ms(200, 500) } else { dice.ms(0, 20) };
             return Intention { effect: true, answer: reply(0), time, nested };
         }
         let time = if slow { dice.ms(200, 4_000) } else { dice.ms(0, 50) };

@@ -134,6 +134,11 @@ impl Profile {
         profile
     }
 
+    /// Nothing that its bounds keep away lasts beyond healing.
+    pub fn is_roomy(&self) -> bool {
+        self.limits.keyed > 1_000 && self.limits.keyed_validity > Duration::from_secs(3600)
+    }
+
     /// What is promised only under conditions is not tried without them.
     fn reconcile(&mut self) {
         let faults = &mut self.faults;
@@ -157,12 +162,12 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         retention: dice.ms(2_500, 10_000),
         unused_retention: dice.ms(2_000, 6_000),
         window: dice.between(8, 48) as u32,
-        joins: dice.between(1, 5) as usize,
+        joins: dice.between(2, 5) as usize,
         reply_bytes: 128,
         session_bytes: if dice.percent(30) { 1_500 } else { 1 << 20 },
         sessions: if dice.percent(20) { 12 } else { 1_000 },
         keyed: if dice.percent(20) { 24 } else { 10_000 },
-        keyed_validity: Duration::from_secs(60),
+        keyed_validity: Duration::from_secs(if dice.percent(10) { 20 } else { 3 * 3600 }),
         ..Limits::default()
     }
 }

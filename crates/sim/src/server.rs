@@ -40,8 +40,8 @@ pub struct Server {
     /// Places taken: by handlers, and by calls that wait for the store.
     places: usize,
     pub(crate) runs: BTreeMap<u64, Run>,
-    /// Sessions by connection, for pings.
-    sessions: BTreeMap<u64, Registration>,
+    /// Sessions that were welcomed on each connection: a ping keeps them all, since a hello may have come twice.
+    sessions: BTreeMap<u64, Vec<Registration>>,
     draining: bool,
     /// The client for its handlers' calls.
     pub(crate) inner: Option<usize>,
@@ -185,7 +185,7 @@ impl World {
                 }
             }
             Entry::Ping(number) => {
-                if let Some(registration) = self.servers[at].sessions.get(&from.0).copied() {
+                for registration in self.servers[at].sessions.get(&from.0).cloned().unwrap_or_default() {
                     self.servers[at].replica.touch(registration, everyone, now);
                 }
                 self.to_client(from, Entry::Pong(number));
@@ -221,8 +221,8 @@ impl World {
             Refusal::ShuttingDown
         } else if call.time_left.is_zero() {
             Refusal::Deadline
-        } else if server.queue.len() >= self.profile.queue
-            || !self.healed && self.dice.per_mille(self.profile.faults.shed)
+        } else if !self.healed
+            && (server.queue.len() >= self.profile.queue || self.dice.per_mille(self.profile.faults.shed))
         {
             Refusal::Overloaded
         } else {
@@ -308,7 +308,10 @@ impl World {
         match action {
             Action::Welcome { to, welcome, .. } => {
                 if to.0 < GHOSTS {
-                    self.servers[at].sessions.insert(to.0, welcome.registration);
+                    let sessions = self.servers[at].sessions.entry(to.0).or_default();
+                    if !sessions.contains(&welcome.registration) {
+                        sessions.push(welcome.registration);
+                    }
                 }
                 self.seen.visit("hello", "welcomed");
                 let welcome =

@@ -73,11 +73,11 @@ impl World {
         let mut dice = Dice::new(seed);
         let profile = Profile::draw(&mut dice, level);
         let expect = Expect {
-            atomic: profile.level == Level::Atomic,
+            atomic: profile.level == Level::Atomic && profile.is_roomy(),
             one_clock: profile.replicas == 1 && profile.faults.clock.is_none(),
             // Who stands still is told when it goes on.
             slack: micros(if profile.faults.pause.is_some() { crate::faults::LONGEST_PAUSE } else { SLACK }),
-            grace: Some(micros(GRACE)),
+            grace: profile.is_roomy().then_some(micros(GRACE)),
         };
         let mut world = World {
             log: Log::new(expect, tracing),

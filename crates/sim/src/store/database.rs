@@ -262,8 +262,7 @@ impl World {
         self.log.say(self.now, || format!("server {life:?} cannot reach its database for {time:?}"));
         self.servers[at].cut = true;
         self.abandon_transactions(self.servers[at].service, life);
-        let delay = self.dice.ms(0, 30);
-        self.plan(delay, Event::Told(life, Box::new(StoreEvent::Down("cut off".into()))));
+        self.plan(Duration::ZERO, Event::Told(life, Box::new(StoreEvent::Down("cut off".into()))));
         self.plan(time, Event::Uncut(life));
     }
 
