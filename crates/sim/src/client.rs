@@ -219,7 +219,7 @@ impl World {
 
     /// Somebody calls, and calls again a little later.
     pub(crate) fn make_call(&mut self, life: Life) {
-        if !self.client_lives(life) || self.now > self.heal_at + crate::world::GRACE + crate::world::PROBES {
+        if !self.client_lives(life) || self.is_over() {
             return;
         }
         let pace = micros(self.profile.pace);
@@ -287,7 +287,7 @@ impl World {
 
     /// Asks again what was not answered.
     pub(crate) fn ask_again(&mut self, life: Life, key: u128) {
-        if !self.client_lives(life) {
+        if !self.client_lives(life) || self.is_over() {
             return;
         }
         let client = &self.clients[life.0];

@@ -161,7 +161,12 @@ impl World {
 
     /// Whether new calls are made: in trouble, and once more when all has calmed down.
     pub(crate) fn calls_are_made(&self) -> bool {
-        !self.healed || (self.after_grace() && self.now < self.heal_at + GRACE + PROBES)
+        !self.healed || self.after_grace()
+    }
+
+    /// No call is made any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.now > self.heal_at + GRACE + PROBES
     }
 
     /// Everything that went wrong has had its time to pass.
