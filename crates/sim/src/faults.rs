@@ -144,14 +144,18 @@ impl World {
     fn pause(&mut self, client: usize, server: usize) {
         let until = self.now + self.dice.ms(300, 5_990);
         if self.dice.percent(70) {
-            let until = self.servers[server].frozen.max(until);
+            if self.servers[server].frozen > self.now {
+                return;
+            }
             self.servers[server].frozen = until;
             // Its handlers' client is the same process.
             if let Some(inner) = self.servers[server].inner {
                 self.clients[inner].frozen = until;
             }
         } else if self.clients[client].inner.is_none() {
-            self.clients[client].frozen = self.clients[client].frozen.max(until);
+            // What waits for its end keeps its order only if that does not move.
+            let frozen = self.clients[client].frozen;
+            self.clients[client].frozen = if frozen > self.now { frozen } else { until };
         }
     }
 

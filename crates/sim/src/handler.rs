@@ -239,6 +239,7 @@ impl World {
         match running.claim {
             Some(claim) if self.profile.level == Level::Atomic => {
                 let store = self.servers[life.0].service;
+                self.log.say(self.now, || format!("in the transaction of {claim:?}: {fact}"));
                 self.stores[store].stage(life, claim, fact);
             }
             _ => self.fact(fact),

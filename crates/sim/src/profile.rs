@@ -136,7 +136,9 @@ impl Profile {
 
     /// Nothing that its bounds keep away lasts beyond healing.
     pub fn is_roomy(&self) -> bool {
-        self.limits.keyed > 1_000 && self.limits.keyed_validity > Duration::from_secs(3600)
+        // Where replicas share a store, what only the cache knows to be stale is not answered: a copied client waits until its deadline.
+        let copied = self.replicas > 1 && self.faults.fork.is_some();
+        self.limits.keyed > 1_000 && self.limits.keyed_validity > Duration::from_secs(3600) && !copied
     }
 
     /// What is promised only under conditions is not tried without them.
