@@ -75,6 +75,16 @@ mod switched_on {
         ExpireWithoutFloor,
         /// PostgreSQL, atomic: a claim is committed at once, and not with what its handler does.
         ClaimCommitsAlone,
+        /// A retry of a running call runs it again.
+        RetryRunsAgain,
+        /// A retry of a call that has ended runs it again.
+        ReplayRunsAgain,
+        /// A handler that runs again derives another nonce for the call that it makes.
+        DerivedNonceDiffers,
+        /// A call that had begun when the server died is forgotten when its store is opened.
+        UnfinishedForgottenAtOpen,
+        /// Records are deleted durably before the watermark that has passed them.
+        DeletionWithoutWatermark,
     }
 
     /// 0 is none, else the index in `Bug::ALL` plus one.

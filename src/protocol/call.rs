@@ -92,7 +92,7 @@ impl Default for Config {
 }
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     config: Config,
     session: Session,
