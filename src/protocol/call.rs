@@ -18,6 +18,8 @@
 
 mod attempts;
 mod connection;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 mod numbers;
 mod open;
 mod replies;
@@ -92,7 +94,7 @@ impl Default for Config {
 }
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     config: Config,
     session: Session,

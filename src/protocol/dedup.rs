@@ -20,6 +20,8 @@ mod admission;
 mod closed;
 mod counters;
 mod ending;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 mod limits;
 mod record;
 mod session;
@@ -150,7 +152,7 @@ impl Hasher for Random {
 type Sessions = HashMap<Registration, Session, BuildHasherDefault<Random>>;
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dedup {
     identity: Identity,
     limits: Limits,

@@ -20,7 +20,7 @@ pub(super) enum Link {
     Leaving,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     pub link: Link,
     /// The number of the hello that is, or was, answered by a welcome; and when it was first sent.

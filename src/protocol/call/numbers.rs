@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 /// Numbers from 1, each open from the moment it is taken until it is closed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Numbers {
     next: u64,
     /// Ascending, for numbers are given out in order; a closed one stays as `None` until it is in front or

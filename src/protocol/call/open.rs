@@ -13,7 +13,7 @@ use crate::protocol::{CallId, Moment, Stamp};
 ///
 /// An attempt enters before it is handed to the socket, and leaves when the server says of this very attempt
 /// that it was refused and not executed. As long as one is in, no "not executed" may be told to the caller.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unsettled {
     attempts: [Attempt; Unsettled::ROOM],
     len: usize,
@@ -92,7 +92,7 @@ pub(super) enum State {
 }
 
 /// An open call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Open {
     pub intent: Intent,
     /// Its place in the order in which calls were started.
@@ -162,7 +162,7 @@ impl Open {
 }
 
 /// All open calls, in slots that are used again, and their timers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Calls {
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -173,7 +173,7 @@ pub(super) struct Calls {
     timers: BinaryHeap<Reverse<(Moment, Handle)>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     life: u32,
     call: Option<Open>,
@@ -282,6 +282,12 @@ impl Calls {
         // Its entry is gone, so that whatever it is set to needs a new one.
         self.get_mut(handle)?.wake = Moment::MAX;
         Some(handle)
+    }
+
+    /// The slots that are used, each as its next tenant finds it, and in which order they are used again.
+    #[cfg(feature = "sabotage")]
+    pub(super) fn places(&self) -> (Vec<u32>, &[u32]) {
+        (self.slots.iter().map(|slot| slot.life).collect(), &self.free)
     }
 
     #[cfg(test)]

@@ -48,7 +48,7 @@ impl Handle {
 }
 
 /// What the shell has to do.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Send this on the present connection.
     Send(Entry),
@@ -65,7 +65,7 @@ pub enum Action {
 }
 
 /// How a call ended.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
     /// The nonce on the wire, if the call was sent, or has a key.
     pub id: Option<CallId>,
@@ -80,7 +80,7 @@ pub struct Ended {
 }
 
 /// What a caller is told.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Conclusion {
     /// The method's result.
     Ok(Bytes),
@@ -89,7 +89,7 @@ pub enum Conclusion {
 }
 
 /// Why a call has no reply.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// What went wrong.
     pub why: Why,
@@ -102,7 +102,7 @@ pub struct Failure {
 }
 
 /// What went wrong.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Why {
     /// The contract's typed no.
     Declined {

@@ -12,7 +12,7 @@ use crate::protocol::wire::{Refused, VERSION, Welcome};
 use crate::protocol::{Incarnation, Moment, Refusal, Registration, RetryClass, Stamp};
 
 /// What the latest welcome said.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Standing {
     pub registration: Registration,
     /// It is not to be resumed: somebody else uses it, the server does not know it, or it counts as forgotten.
@@ -36,7 +36,7 @@ const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(10);
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// An interface that this client calls.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Contract {
     pub fingerprint: u64,
     shape: &'static [(u64, u64)],

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// A growing set of call numbers, as small as its holes are few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Closed {
     /// All numbers below are closed.
     below: u64,
