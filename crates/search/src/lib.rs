@@ -7,4 +7,5 @@ pub mod message;
 pub mod scenario;
 pub mod seen;
 pub mod server;
+pub mod trace;
 pub mod world;

@@ -8,6 +8,7 @@ fn main() {
         let mut world = World::new(scenario, true);
         let began = Instant::now();
         let report = explore(&mut world, limit);
-        println!("{store} {}: {} states {} steps depth {} complete {} broken {:?} {:?} {:.1?}", scenario.name, report.states, report.steps, report.depth, report.complete, report.broken, world.sizes(), began.elapsed());
+        println!("{store} {}: {} states {} steps depth {} complete {} broken {:?} {:?} {:.1?}", scenario.name, report.states, report.steps, report.depth, report.complete, report.broken.as_ref().map(|b| b.0), world.sizes(), began.elapsed());
+        if let Some((_, events)) = report.broken { for line in selfsame_search::trace::play(&mut world, &events).unwrap().0 { println!("    {line}"); } }
     }
 }

@@ -23,7 +23,8 @@ pub enum Ended {
 struct Intention {
     effects: u8,
     ended: Ended,
-    barred: bool,
+    /// The registrations under which it will not run any more, by bit.
+    barred: u8,
 }
 
 /// What was seen so far.
@@ -46,9 +47,9 @@ impl Seen {
         self.intentions[purpose as usize].effects
     }
 
-    /// A call is taken in to be run.
-    pub fn starts(&mut self, purpose: Purpose) {
-        if self.intentions[purpose as usize].barred {
+    /// A call is taken in to be run, under the registration of this number.
+    pub fn starts(&mut self, purpose: Purpose, under: u8) {
+        if self.intentions[purpose as usize].barred & 1 << under != 0 {
             self.broken = Some(Promise::Starts);
         }
     }
@@ -66,9 +67,9 @@ impl Seen {
         }
     }
 
-    /// A server says that the call will not run any more. `open`: its client had closed the number, as the server thinks, and has not.
-    pub fn barred(&mut self, purpose: Purpose, open: bool) {
-        self.intentions[purpose as usize].barred = true;
+    /// A server says that the call will not run any more under this registration. `open`: its client had closed the number, as the server thinks, and has not.
+    pub fn barred(&mut self, purpose: Purpose, under: u8, open: bool) {
+        self.intentions[purpose as usize].barred |= 1 << under;
         if open {
             self.broken = Some(Promise::Stale);
         }

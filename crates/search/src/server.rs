@@ -16,6 +16,7 @@ use crate::client::Purpose;
 use crate::intern;
 use crate::message::{Message, Way};
 use crate::scenario::Scenario;
+use crate::world::under;
 
 /// How a call is taken that has to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,8 +57,8 @@ pub enum Input {
 pub enum Output {
     /// It sends this.
     Send(Message),
-    /// A call is taken in to be run.
-    Starts(Purpose),
+    /// A call is taken in to be run, under the registration of this number (0: under a key).
+    Starts(Purpose, u8),
 }
 
 /// How far a call is that is to be run.
@@ -226,7 +227,7 @@ impl Node {
                 let shed = (taken == Taken::Shed).then(|| Shed::new(Refusal::Overloaded));
                 if let Some(execution) = self.machine.call(&attempt, shed, self.now) {
                     if !scenario.is_shared() {
-                        outputs.push(Output::Starts(purpose));
+                        outputs.push(Output::Starts(purpose, under(call.registration, call.id)));
                     }
                     self.runs.push(Run { execution, purpose, phase: Phase::Queued });
                     if taken == Taken::Free {

@@ -71,7 +71,7 @@ impl<I, O> Default for Steps<I, O> {
 #[derive(Clone, Copy, Debug)]
 enum Told2 {
     Send(u32),
-    Starts(u8),
+    Starts(u8, u8),
 }
 
 /// The world. See the [module](self).
@@ -107,6 +107,33 @@ impl World {
     /// Different states of clients, servers and stores, different messages and sets of them.
     pub fn sizes(&self) -> [usize; 5] {
         [self.clients.len(), self.servers.len(), self.files.len(), self.messages.len(), self.nets.len()]
+    }
+
+    /// The message of this number.
+    pub fn message_at(&self, message: u32) -> &Message {
+        self.messages.at(message)
+    }
+
+    /// A message, told.
+    pub fn text(&self, message: u32) -> String {
+        self.messages.at(message).to_string()
+    }
+
+    /// A client in a state.
+    pub fn client(&self, state: &State, client: u8) -> &client::Node {
+        self.clients.at(state.clients[client as usize])
+    }
+
+    /// A server in a state.
+    pub fn server_node(&self, state: &State, server: u8) -> &server::Node {
+        self.servers.at(state.servers[server as usize])
+    }
+
+    /// What is on its way after a step that was not before.
+    pub fn sent(&self, before: &State, after: &State) -> Vec<String> {
+        let before = self.nets.at(before.net);
+        let new = self.nets.at(after.net).iter().filter(|message| !before.contains(message));
+        new.map(|message| self.text(*message)).collect()
     }
 
     fn message(&mut self, message: Message) -> u32 {
@@ -147,7 +174,7 @@ impl World {
             .into_iter()
             .map(|output| match output {
                 Output::Send(message) => Told2::Send(self.message(message)),
-                Output::Starts(purpose) => Told2::Starts(purpose),
+                Output::Starts(purpose, under) => Told2::Starts(purpose, under),
             })
             .collect();
         let to = self.servers.enter(node.fingerprint(), node);
@@ -240,8 +267,10 @@ impl World {
             Answer::Refused(refused) => match refused.refusal {
                 Refusal::RecordedUnknown => state.seen.replied(purpose, Ended::Unknown, self.scenario.copied),
                 Refusal::Cancelled => state.seen.replied(purpose, Ended::Cancelled, self.scenario.copied),
-                Refusal::Stale => state.seen.barred(purpose, waits && !self.scenario.copied),
-                Refusal::SessionUnknown | Refusal::Expired => state.seen.barred(purpose, false),
+                Refusal::Stale => state.seen.barred(purpose, under(reply.registration, reply.id), waits && !self.scenario.copied),
+                Refusal::SessionUnknown | Refusal::Expired => {
+                    state.seen.barred(purpose, under(reply.registration, reply.id), false);
+                }
                 _ => {}
             },
         }
@@ -309,7 +338,7 @@ impl World {
                     self.look(&mut after, message);
                     sent.push(message);
                 }
-                Told2::Starts(purpose) => after.seen.starts(purpose),
+                Told2::Starts(purpose, under) => after.seen.starts(purpose, under),
             }
         }
         self.carry(&mut after, &sent);
@@ -522,5 +551,13 @@ impl Space for World {
             }
         }
         None
+    }
+}
+
+/// The registration that is part of a nonce, by its number; 0 for a key.
+pub fn under(registration: Registration, id: CallId) -> u8 {
+    match id {
+        CallId::Sequenced(_) => registration.0 as u8,
+        CallId::Keyed(_) => 0,
     }
 }

@@ -32,11 +32,14 @@ impl Dedup {
         }
         let resumed = hello.resume.filter(|r| self.sessions.get(r).is_some_and(|s| s.principal == principal));
         let registration = match resumed {
-            Some(registration) => registration,
+            Some(registration) => {
+                self.counters.resumed += 1;
+                // Of a new session nothing is closed: these are numbers of the one that was named.
+                self.close(registration, principal, hello.acked_below, &[], now.moment);
+                registration
+            }
             None => self.register(principal, minted.registration, now)?,
         };
-        self.counters.resumed += u64::from(resumed.is_some());
-        self.close(registration, principal, hello.acked_below, &[], now.moment);
         Ok(Welcome {
             hello: hello.id,
             version: hello.version.min(wire::VERSION),
