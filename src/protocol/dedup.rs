@@ -20,8 +20,13 @@ mod admission;
 mod closed;
 mod counters;
 mod ending;
+<<<<<<< HEAD
 mod expiries;
 mod keys;
+=======
+#[cfg(feature = "sabotage")]
+mod fingerprint;
+>>>>>>> h-exhaustive
 mod limits;
 mod record;
 mod session;
@@ -155,7 +160,7 @@ impl Hasher for Random {
 type Sessions = HashMap<Registration, Session, BuildHasherDefault<Random>>;
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dedup {
     identity: Identity,
     limits: Limits,

@@ -17,6 +17,8 @@
 //! Bounded by the machine inside: one operation for each call under way, one for each session whose numbers were closed, one for each hello.
 
 mod answers;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -90,7 +92,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     incarnation: Incarnation,
     level: Level,
@@ -116,7 +118,7 @@ pub struct Replica {
     deliveries: Vec<super::dedup::Delivery>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Opening,
     Open,
@@ -132,7 +134,7 @@ struct Claim {
 }
 
 /// What an operation was asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Asked {
     Register(Box<Greeting>),
     Resume(Box<Greeting>),
@@ -148,7 +150,7 @@ enum Asked {
 }
 
 /// An operation to be asked again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Again {
     op: Op,
     asked: Asked,

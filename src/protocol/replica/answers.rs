@@ -8,7 +8,7 @@ use super::super::{Level, Refusal};
 use super::{AGAIN, Action, Asked, LATEST, Replica};
 
 /// Why something has to be settled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// The claim is in doubt; the handler has not begun.
     Claim(Duration),

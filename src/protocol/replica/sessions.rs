@@ -7,7 +7,7 @@ use super::super::{ConnectionId, Level, Moment, Principal, Refusal, Registration
 use super::{Action, Asked, LATEST, Replica, STORE_PAUSE, State};
 
 /// A hello that waits for the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Greeting {
     pub from: ConnectionId,
     hello: Hello,
