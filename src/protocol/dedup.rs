@@ -20,13 +20,10 @@ mod admission;
 mod closed;
 mod counters;
 mod ending;
-<<<<<<< HEAD
 mod expiries;
-mod keys;
-=======
 #[cfg(feature = "sabotage")]
 mod fingerprint;
->>>>>>> h-exhaustive
+mod keys;
 mod limits;
 mod record;
 mod session;

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 
 /// A growing set of call numbers, as small as its holes are few.
 #[derive(Clone, Debug)]
-<<<<<<< HEAD
 pub struct Closed {
-=======
-pub(super) struct Closed {
->>>>>>> h-exhaustive
     /// All numbers below are closed.
     below: u64,
     /// First to last, inclusive; apart from one another and from `below` by at least one open number.

@@ -15,7 +15,8 @@ impl Dedup {
             sessions,
             due: _,
             records,
-            keyed,
+            // Follow from the records.
+            keyed: _,
             expiries,
             floor,
             notes: _,
@@ -30,9 +31,6 @@ impl Dedup {
             session.seen = Moment::ZERO;
             shown(&(registration, session), hasher);
         }
-        let mut keys: Vec<_> = keyed.iter().collect();
-        keys.sort_unstable();
-        shown(&keys, hasher);
         let Records { slots, free, serial: _, bytes: _, keyed_bytes: _ } = records;
         shown(free, hasher);
         for slot in slots {

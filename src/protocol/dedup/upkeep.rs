@@ -32,22 +32,14 @@ impl Dedup {
         }
         let resumed = hello.resume.filter(|r| self.sessions.get(r).is_some_and(|s| s.principal == principal));
         let registration = match resumed {
-            Some(registration) => {
-                self.counters.resumed += 1;
-                // Of a new session nothing is closed: these are numbers of the one that was named.
-                self.close(registration, principal, hello.acked_below, &[], now.moment);
-                registration
-            }
+            Some(registration) => registration,
             None => self.register(principal, minted.registration, now)?,
         };
-<<<<<<< HEAD
         if resumed.is_some() {
             self.counters.resumed += 1;
             // Of the registration that the hello names; under a new one nothing is closed yet.
             self.close(registration, principal, hello.acked_below, &[], now.moment);
         }
-=======
->>>>>>> h-exhaustive
         Ok(Welcome {
             hello: hello.id,
             version: hello.version.min(wire::VERSION),
