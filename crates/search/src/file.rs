@@ -33,6 +33,13 @@ pub struct File {
 }
 
 impl File {
+    /// Whether all numbers below are closed.
+    pub fn has_closed(&self, registration: Registration, below: u64) -> bool {
+        self.sessions
+            .get(&registration)
+            .is_none_or(|(_, closed)| (1..below).all(|number| closed.contains(number)))
+    }
+
     /// Does one operation.
     pub fn does(&mut self, op: &Op) -> Done {
         match op {

@@ -68,31 +68,33 @@ pub fn standard(store: &str) -> Vec<Scenario> {
     match store {
         "memory" => single(Level::Memory),
         "durable" => single(Level::Durable),
+        "shared" => replicated(Level::Shared),
+        "atomic" => replicated(Level::Atomic),
         _ => Vec::new(),
     }
 }
 
-fn single(level: Level) -> Vec<Scenario> {
+fn replicated(level: Level) -> Vec<Scenario> {
+    let with = |name| Scenario { name, level, replicas: 2, attempts: 1, hellos: 2, ..PEACE };
     vec![
-        Scenario {
-            name: "one call, three attempts, a crash, an eviction, a refusal",
-            level,
-            attempts: 3,
-            dials: 2,
-            crashes: 1,
-            evictions: 1,
-            refusals: 1,
-            ..PEACE
-        },
-        Scenario {
-            name: "two calls, a crash, a refusal",
-            level,
-            calls: 2,
-            crashes: 1,
-            refusals: 1,
-            ..PEACE
-        },
-        Scenario { name: "two calls, an eviction", level, calls: 2, evictions: 1, ..PEACE },
+        Scenario { ..with("no trouble") },
+        Scenario { crashes: 1, ..with("a crash") },
+        Scenario { doubts: 1, ..with("a doubt") },
+        Scenario { leases: 1, ..with("a lease") },
+        Scenario { evictions: 1, ..with("an eviction") },
+        Scenario { refusals: 1, ..with("a refusal") },
+    ]
+}
+
+fn single(level: Level) -> Vec<Scenario> {
+    let with = |name| Scenario { name, level, ..PEACE };
+    vec![
+        Scenario { crashes: 1, evictions: 1, refusals: 1, ..with("one call, a crash, an eviction, a refusal") },
+        Scenario { calls: 2, attempts: 1, crashes: 1, ..with("two calls, a crash") },
+        Scenario { calls: 2, attempts: 1, welcomes: 2, refusals: 1, ..with("two calls, a refusal") },
+        Scenario { calls: 2, attempts: 1, evictions: 1, ..with("two calls, an eviction") },
+        Scenario { clients: 2, attempts: 1, dials: 1, hellos: 2, crashes: 1, ..with("two clients, a crash") },
+        Scenario { dials: 1, cancels: 1, refusals: 1, ..with("a call that is dropped, a refusal") },
     ]
 }
 
@@ -112,8 +114,8 @@ impl Scenario {
         self.level == Level::Memory
     }
 
-    /// The client and the call behind an intention.
-    pub fn caller(&self, purpose: u8) -> (u8, u8) {
-        (purpose / self.calls, purpose % self.calls)
+    /// The call behind an intention, at its client.
+    pub fn call(&self, purpose: u8) -> u8 {
+        if self.keyed { 0 } else { purpose % self.calls }
     }
 }

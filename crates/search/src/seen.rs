@@ -23,8 +23,10 @@ pub enum Ended {
 struct Intention {
     effects: u8,
     ended: Ended,
-    /// The registrations under which it will not run any more, by bit.
-    barred: u8,
+    /// The registrations under which a server called it stale, by bit. 0 stands for its key.
+    stale: u8,
+    /// The registrations under which its caller was told that the session, or the key, is gone.
+    gone: u8,
 }
 
 /// What was seen so far.
@@ -49,7 +51,8 @@ impl Seen {
 
     /// A call is taken in to be run, under the registration of this number.
     pub fn starts(&mut self, purpose: Purpose, under: u8) {
-        if self.intentions[purpose as usize].barred & 1 << under != 0 {
+        let Intention { stale, gone, .. } = self.intentions[purpose as usize];
+        if (stale | gone) & 1 << under != 0 {
             self.broken = Some(Promise::Starts);
         }
     }
@@ -59,20 +62,30 @@ impl Seen {
         self.intentions[purpose as usize].effects += 1;
     }
 
-    /// A server tells how the call ended. `copied`: another's reply under the same nonce is broken elsewhere.
-    pub fn replied(&mut self, purpose: Purpose, ended: Ended, copied: bool) {
+    /// A server tells how the call has ended.
+    pub fn replied(&mut self, purpose: Purpose, ended: Ended) {
         let before = std::mem::replace(&mut self.intentions[purpose as usize].ended, ended);
-        if before != Ended::Not && before != ended && !copied {
+        if before != Ended::Not && before != ended {
             self.broken = Some(Promise::Replies);
         }
     }
 
-    /// A server says that the call will not run any more under this registration. `open`: its client had closed the number, as the server thinks, and has not.
-    pub fn barred(&mut self, purpose: Purpose, under: u8, open: bool) {
-        self.intentions[purpose as usize].barred |= 1 << under;
+    /// A server says that its client had closed the number. `open`: it has not.
+    pub fn stale(&mut self, purpose: Purpose, under: u8, open: bool) {
+        self.intentions[purpose as usize].stale |= 1 << under;
         if open {
             self.broken = Some(Promise::Stale);
         }
+    }
+
+    /// A caller is told that its session, or its key, is gone.
+    pub fn gone(&mut self, purpose: Purpose, under: u8) {
+        self.intentions[purpose as usize].gone |= 1 << under;
+    }
+
+    /// A server crashes. What it said of sessions that had ended may not be in its store yet: then they live again.
+    pub fn crash(&mut self) {
+        self.intentions.iter_mut().for_each(|intention| intention.gone = 0);
     }
 
     /// The promise that is broken, if the caller was told this.

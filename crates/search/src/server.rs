@@ -44,8 +44,8 @@ pub enum Input {
     Answer(u8),
     /// The handler in this place says that it did nothing.
     Decline(u8),
-    /// The store tells what became of the operation that was asked first.
-    Tell,
+    /// The store tells what became of an operation.
+    Tell(u8),
     /// What was to be asked again is due.
     Tick,
     /// This session was idle for longer than its retention; the others were not.
@@ -155,6 +155,11 @@ impl Node {
         })
     }
 
+    /// Whether this number of a session is closed here.
+    pub fn has_closed(&self, registration: Registration, number: u64) -> bool {
+        self.machine.has_closed(registration, number)
+    }
+
     /// Whether something is to be asked again.
     pub fn has_timer(&self) -> bool {
         self.machine.next_tick().is_some()
@@ -186,8 +191,8 @@ impl Node {
                 let nothing = Terminal::Unavailable { message: String::new(), retry_after: None };
                 node.complete(at as usize, nothing);
             }
-            (Input::Tell, _) => {
-                let (ticket, done) = node.done.remove(0);
+            (Input::Tell(at), _) => {
+                let (ticket, done) = node.done.remove(at as usize);
                 node.machine.store_event(StoreEvent::Done(ticket, done), node.now);
             }
             (Input::Tick, _) => {
