@@ -123,7 +123,8 @@ impl Node {
     /// Its fingerprint.
     pub fn fingerprint(&self) -> u128 {
         intern::fingerprint(|hasher| {
-            let Node { machine, index, now, told, handles, numbers, server, dials, hellos, awaits, lives } = self;
+            let Node { machine, index, now, told, handles, numbers, server, dials, hellos, awaits, lives } =
+                self;
             machine.fingerprint(*now, hasher);
             let deadlines = handles.map(|call| call.map(|(handle, _)| handle));
             (index, told, deadlines, numbers, server, dials, hellos, awaits, lives).hash(hasher);

@@ -194,7 +194,9 @@ impl Database {
                 self.sessions.insert(*registration, (*principal, Closed::default()));
                 Some(Done::Registered { ordinal: self.lives }.into())
             }
-            (Op::Resume { registration, principal }, _) => Some(self.resume(*registration, *principal).into()),
+            (Op::Resume { registration, principal }, _) => {
+                Some(self.resume(*registration, *principal).into())
+            }
             (Op::Close { registration, below, ranges }, _) => {
                 Some(self.close(*registration, *below, ranges).into())
             }

@@ -73,7 +73,9 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.entry {
             Entry::Hello(hello) => match hello.resume {
-                Some(resume) => write!(f, "hello, resume {}, closed below {}", name(resume), hello.acked_below),
+                Some(resume) => {
+                    write!(f, "hello, resume {}, closed below {}", name(resume), hello.acked_below)
+                }
                 None => write!(f, "hello, new session"),
             },
             Entry::Welcome(welcome) => write!(

@@ -89,7 +89,12 @@ fn replicated(level: Level) -> Vec<Scenario> {
 fn single(level: Level) -> Vec<Scenario> {
     let with = |name| Scenario { name, level, ..PEACE };
     vec![
-        Scenario { crashes: 1, evictions: 1, refusals: 1, ..with("one call, a crash, an eviction, a refusal") },
+        Scenario {
+            crashes: 1,
+            evictions: 1,
+            refusals: 1,
+            ..with("one call, a crash, an eviction, a refusal")
+        },
         Scenario { calls: 2, attempts: 1, crashes: 1, ..with("two calls, a crash") },
         Scenario { calls: 2, attempts: 1, welcomes: 2, refusals: 1, ..with("two calls, a refusal") },
         Scenario { calls: 2, attempts: 1, evictions: 1, ..with("two calls, an eviction") },

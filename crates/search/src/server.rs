@@ -119,16 +119,7 @@ impl Node {
         let mut machine = Replica::new(incarnation(index, life), scenario.level, limits);
         let sessions = opened.sessions.iter().map(|session| session.registration).collect();
         machine.opened(opened, now);
-        Node {
-            machine,
-            index,
-            life,
-            now,
-            sessions,
-            runs: Vec::new(),
-            asked: Vec::new(),
-            done: Vec::new(),
-        }
+        Node { machine, index, life, now, sessions, runs: Vec::new(), asked: Vec::new(), done: Vec::new() }
     }
 
     /// Its fingerprint.
@@ -227,8 +218,7 @@ impl Node {
                 let purpose = call.body[0];
                 // Copies of one client call for different purposes with the same parameters.
                 let digest = if scenario.copied { 7 } else { u128::from(purpose) };
-                let attempt =
-                    Attempt { call, digest, principal: EVERYONE, from, class: RetryClass::Once };
+                let attempt = Attempt { call, digest, principal: EVERYONE, from, class: RetryClass::Once };
                 let shed = (taken == Taken::Shed).then(|| Shed::new(Refusal::Overloaded));
                 if let Some(execution) = self.machine.call(&attempt, shed, self.now) {
                     if !scenario.is_shared() {

@@ -87,10 +87,14 @@ fn what(world: &World, state: &State, event: Event) -> String {
                     format!("{who}: the session R{} was idle for too long", node.sessions[at as usize].0)
                 }
                 server::Input::Begin(at) => format!("{who}: a handler is free for {}", run(node, at)),
-                server::Input::Late(at) => format!("{who}: no handler was free in time for {}", run(node, at)),
+                server::Input::Late(at) => {
+                    format!("{who}: no handler was free in time for {}", run(node, at))
+                }
                 server::Input::Work(at, effect) => format!("{who}: effect {effect} of {}", run(node, at)),
                 server::Input::Answer(at) => format!("{who}: the handler answers {}", run(node, at)),
-                server::Input::Decline(at) => format!("{who}: the handler does nothing for {}", run(node, at)),
+                server::Input::Decline(at) => {
+                    format!("{who}: the handler does nothing for {}", run(node, at))
+                }
             }
         }
         Event::Crash(server, done) => {

@@ -53,7 +53,7 @@ impl Dedup {
         let Some(record) = self.records.at_mut(slot) else {
             return self.refuse(call, Refusal::InProgress, true, "");
         };
-        if let Err(refusal) = Imprint::new(attempt).matches(&record.imprint, record.id) {
+        if let Err(refusal) = Imprint::of(attempt).matches(&record.imprint, record.id) {
             return self.refuse(call, refusal, true, "the nonce was used for something else");
         }
         match &mut record.state {

@@ -33,7 +33,7 @@ pub struct Imprint {
 
 impl Imprint {
     /// Of an attempt.
-    pub(super) fn new(attempt: &Attempt<'_>) -> Self {
+    pub fn of(attempt: &Attempt<'_>) -> Self {
         let Call { interface, method, first_stamp, .. } = *attempt.call;
         Imprint { interface, method, digest: attempt.digest, first_stamp }
     }
@@ -147,7 +147,7 @@ impl Record {
             principal: attempt.principal,
             id: call.id,
             kept,
-            imprint: Imprint::new(attempt),
+            imprint: Imprint::of(attempt),
             state: State::Running(Running {
                 waiters: Waiters::new(Waiter::new(attempt)),
                 started: false,

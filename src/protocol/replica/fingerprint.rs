@@ -25,21 +25,22 @@ impl Replica {
             claims,
             closed,
             closing,
+            ending,
+            doubted,
             refreshed,
             upkeep: _,
             actions,
             deliveries: _,
         } = self;
-        shown(&(incarnation, level, state, closed, closing, actions), hasher);
+        shown(&(incarnation, level, state, closed, closing, ending, doubted, actions), hasher);
         dedup.fingerprint(hasher);
         let order = self.order();
-        for (ticket, asked) in asked {
-            shown(&order.get(ticket), hasher);
-            self.asked_to(asked, hasher);
-        }
+        let mut asked: Vec<_> =
+            asked.iter().map(|(ticket, asked)| (order.get(ticket), self.text_of(asked))).collect();
+        asked.sort_unstable();
+        shown(&asked, hasher);
         for ((at, _), Again { op, asked }) in later {
-            shown(&(at.saturating_sub(now.moment), op), hasher);
-            self.asked_to(asked, hasher);
+            shown(&(at.saturating_sub(now.moment), op, self.text_of(asked)), hasher);
         }
         let mut claims: Vec<_> = claims.iter().collect();
         claims.sort_unstable_by_key(|(execution, _)| **execution);
@@ -51,13 +52,14 @@ impl Replica {
         shown(&refreshed, hasher);
     }
 
-    /// The tickets that mean something to the machine, by their order.
+    /// The tickets that mean something to the machine, numbered by what they stand for: not by when they were asked, which means nothing.
     pub fn order(&self) -> BTreeMap<Ticket, usize> {
-        let claimed = self.claims.values().map(|claim| claim.ticket);
-        let mut tickets: Vec<_> = self.asked.keys().copied().chain(claimed).collect();
+        let asked = self.asked.iter().map(|(ticket, asked)| (self.text_of(asked), *ticket));
+        let claimed = self.claims.values().filter(|claim| !self.asked.contains_key(&claim.ticket));
+        let claimed = claimed.map(|claim| (format!("{:?}", claim.intent), claim.ticket));
+        let mut tickets: Vec<_> = asked.chain(claimed).collect();
         tickets.sort_unstable();
-        tickets.dedup();
-        tickets.into_iter().zip(0..).collect()
+        tickets.into_iter().map(|(_, ticket)| ticket).zip(0..).collect()
     }
 
     /// The place of an execution that has not ended.
@@ -77,21 +79,25 @@ impl Replica {
         })
     }
 
-    fn asked_to(&self, asked: &Asked, hasher: &mut impl Hasher) {
+    fn text_of(&self, asked: &Asked) -> String {
         let place = |execution: &Execution| self.dedup.place(*execution);
         match asked {
-            Asked::Claim(execution) => shown(&("claim", place(execution)), hasher),
-            Asked::Look(execution) => shown(&("look", place(execution)), hasher),
-            Asked::Finish(execution, terminal) => shown(&("finish", place(execution), terminal), hasher),
+            Asked::Claim(execution) => format!("claim {:?}", place(execution)),
+            Asked::Look(execution) => format!("look {:?}", place(execution)),
+            Asked::Finish(execution, terminal) => format!("finish {:?} {terminal:?}", place(execution)),
             Asked::Settle(execution, Purpose::Claim(pause)) => {
-                shown(&("settle", place(execution), pause), hasher);
+                format!("settle a claim {:?} {pause:?}", place(execution))
             }
             Asked::Settle(execution, Purpose::Finish(terminal, pause)) => {
-                shown(&("settle", place(execution), terminal, pause), hasher);
+                format!("settle an end {:?} {terminal:?} {pause:?}", place(execution))
             }
-            Asked::Register(_) | Asked::Resume(_) | Asked::Close(_) | Asked::Expire | Asked::Upkeep | Asked::End => {
-                shown(asked, hasher);
-            }
+            Asked::Register(_)
+            | Asked::Resume(_)
+            | Asked::Close(_)
+            | Asked::Expire
+            | Asked::Upkeep
+            | Asked::End(_)
+            | Asked::Stale(_) => format!("{asked:?}"),
         }
     }
 }

@@ -126,9 +126,7 @@ impl World {
             (0..self.scenario.replicas)
                 .any(|server| server::incarnation(server, self.server(state, server).life) == owner)
         };
-        database
-            .owner(record)
-            .is_some_and(|owner| !lives(owner) || state.used.leases < self.scenario.leases)
+        database.owner(record).is_some_and(|owner| !lives(owner) || state.used.leases < self.scenario.leases)
     }
 
     pub(super) fn arrivals(&self, state: &State, events: &mut Vec<Event>) {

@@ -70,7 +70,8 @@ impl World {
 
     /// False: it is a hello that nobody awaits any more, of a session that is gone. The session that it would get would be nobody's.
     fn is_worth_taking(&self, state: &mut State, server: u8, message: u32) -> bool {
-        let Message { way: Way::Up { client, .. }, entry: Entry::Hello(hello) } = self.message(message) else {
+        let Message { way: Way::Up { client, .. }, entry: Entry::Hello(hello) } = self.message(message)
+        else {
             return true;
         };
         let awaited = self.client(state, *client).awaits == Some(hello.id);
