@@ -6,6 +6,7 @@ use super::super::dedup::{Execution, Now, Terminal};
 use super::super::store::{Done, Found, Intent, Kept, Op};
 use super::super::{Level, Refusal};
 use super::{AGAIN, Action, Asked, LATEST, Replica};
+use crate::sabotage::planted;
 
 /// Why something has to be settled.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl Replica {
         match done {
             Done::Claimed => self.run(execution, &intent),
             Done::Found(found) => self.found(execution, &intent, found, true, now),
+            Done::InDoubt(why) if planted!(InDoubtIsNotDone) => self.refuse(execution, &why, now),
             Done::InDoubt(_) => {
                 self.ask(Op::Settle(intent), Asked::Settle(execution, Purpose::Claim(AGAIN)));
             }
@@ -145,6 +147,10 @@ impl Replica {
                 self.end(execution, terminal, now);
             }
             Done::Absent | Done::Passed | Done::Gone => self.end(execution, Terminal::Silent, now),
+            Done::InDoubt(_) if planted!(InDoubtIsDone) => self.end(execution, terminal, now),
+            Done::InDoubt(why) if planted!(InDoubtIsNotDone) && self.level == Level::Atomic => {
+                self.undone(execution, &why, now)
+            }
             Done::NotDone(why) if self.level == Level::Atomic => self.undone(execution, &why, now),
             Done::InDoubt(_) if self.level == Level::Atomic => {
                 let settle = Asked::Settle(execution, Purpose::Finish(terminal, AGAIN));
