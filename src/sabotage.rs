@@ -79,6 +79,58 @@ mod switched_on {
         RetryRunsAgain,
         /// A retry of a call that has ended runs it again.
         ReplayRunsAgain,
+        /// A call that names another incarnation of the server is taken.
+        IncarnationIgnored,
+        /// An overloaded server refuses before it looks whether the call has run.
+        RefusalBeforeLookUp,
+        /// A keyed nonce that has expired is taken for a new one.
+        ExpiredMeansNew,
+        /// The parameters of a call are not compared with those of its record.
+        MismatchReplays,
+        /// The welcome under which a call was first sent is not compared with its record's.
+        StampNotCompared,
+        /// A refusal leaves no mark, so a copy of the refused attempt may run.
+        NoMarkAfterRefusal,
+        /// A call that may not be sent again leaves no mark when it is let in.
+        NeverNotMarked,
+        /// A late acknowledgement takes the watermark down again.
+        WatermarkFalls,
+        /// An acknowledgement also forgets the lowest call that is open, though it runs.
+        RunningCollected,
+        /// An acknowledgement counts for all sessions.
+        AckOfAnotherSession,
+        /// Of the attempts that wait for one run only the first is answered.
+        JoinFirstOnly,
+        /// A handler's failure is not recorded, so the next attempt runs.
+        FaultNotRecorded,
+        /// A reply too large to keep leaves no tombstone, so the next attempt runs.
+        TombstoneForgotten,
+        /// A hello creates the registration that it names.
+        OldHelloRevives,
+        /// A cancellation frees the number of a call that runs.
+        CancelFreesNumber,
+        /// A session ends while its calls run.
+        SessionEndsWhileRunning,
+        /// The reply is sent when the store is asked to keep it, not when it has.
+        ReplyBeforeCommit,
+        /// An operation in doubt is taken for one that had no effect.
+        InDoubtIsNotDone,
+        /// An operation in doubt is taken for done.
+        InDoubtIsDone,
+        /// A caller is told No although an attempt may have run.
+        NoAlthoughUnsettled,
+        /// An attempt that was refused is sent again under its number.
+        AttemptReused,
+        /// The refusal of one attempt settles the earlier ones as well.
+        SettlesEarlierToo,
+        /// An attempt on a connection that is gone is taken for not executed.
+        LostIsNotExecuted,
+        /// A keyed call that an earlier life may have sent is taken for new.
+        KeyedBeginsSettled,
+        /// A client takes a store of another generation for the one that it knew.
+        GenerationIgnored,
+        /// A client gives the number of a closed call to the next.
+        NumberReused,
         /// A handler that runs again derives another nonce for the call that it makes.
         DerivedNonceDiffers,
         /// A call that had begun when the server died is forgotten when its store is opened.

@@ -32,6 +32,7 @@ use super::dedup::{
 use super::store::{Intent, Op, Opened, StoreEvent, Ticket};
 use super::wire::{Ack, Answer, Cancel, Hello, Refused, Reply, Welcome};
 use super::{ConnectionId, Incarnation, Level, Moment, Principal, Refusal, Registration, RetryClass};
+use crate::sabotage::planted;
 use answers::Purpose;
 use sessions::Greeting;
 
@@ -294,6 +295,9 @@ impl Replica {
             return self.end(execution, terminal, now);
         };
         let keep = self.dedup.to_keep(execution, &terminal);
+        if planted!(ReplyBeforeCommit) {
+            self.end(execution, terminal.clone(), now);
+        }
         self.ask(Op::Finish { claim: ticket, intent, keep }, Asked::Finish(execution, terminal));
     }
 

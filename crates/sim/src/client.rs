@@ -109,7 +109,8 @@ pub fn nonce(principal: u64, registration: Registration, id: CallId) -> Nonce {
     }
 }
 
-fn told(conclusion: &Conclusion) -> Told {
+/// `copied`: in this run a session may be used by two clients, who then hear that from the server.
+fn told(conclusion: &Conclusion, copied: bool) -> Told {
     let failure = match conclusion {
         Conclusion::Ok(body) => return Told::Ok(hash(body)),
         Conclusion::Failed(failure) => failure,
@@ -120,17 +121,14 @@ fn told(conclusion: &Conclusion) -> Told {
         (_, Outcome::Yes) => Told::Yes,
         (_, Outcome::No) => Told::No,
         (why, Outcome::Unknown) => Told::Unknown {
-            lasting: matches!(
-                why,
-                Why::Refused(
-                    Refusal::Expired
-                        | Refusal::StoreChanged
-                        | Refusal::RecordedUnknown
-                        | Refusal::Mismatch
-                        | Refusal::SessionShared
-                        | Refusal::Stale
-                )
-            ),
+            lasting: match why {
+                Why::Refused(Refusal::SessionShared | Refusal::Stale) => copied,
+                Why::Refused(refusal) => matches!(
+                    refusal,
+                    Refusal::Expired | Refusal::StoreChanged | Refusal::RecordedUnknown | Refusal::Mismatch
+                ),
+                _ => false,
+            },
         },
     }
 }
@@ -404,7 +402,7 @@ impl World {
     fn tell(&mut self, at: usize, handle: Handle, ended: &Ended) {
         let client = &mut self.clients[at];
         let Some(caller) = client.callers.remove(&handle) else { return };
-        let told = told(&ended.conclusion);
+        let told = told(&ended.conclusion, self.profile.faults.fork.is_some());
         let id = ended.id.map(|id| nonce(client.principal, ended.registration, id));
         self.seen.conclusion(ended);
         if let Some(key) = caller.key {

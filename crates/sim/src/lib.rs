@@ -3,6 +3,7 @@
 //!
 //! It is not a model of the protocol: it knows no rule of it. What happened is told to `selfsame_check`, which judges from outside.
 
+pub mod bugs;
 pub mod campaign;
 mod client;
 pub mod coverage;

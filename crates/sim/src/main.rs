@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use selfsame::sabotage::{Bug, plant};
 use selfsame_sim::options::{Options, read};
-use selfsame_sim::{Tracing, campaign, run};
+use selfsame_sim::{Tracing, bugs, campaign, run};
 
 fn main() -> ExitCode {
     let options = match read(std::env::args().skip(1)) {
@@ -14,8 +15,36 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let clean = if options.trace { trace(&options) } else { play(&options) };
+    let named = match bugs::named(options.bug.as_deref()) {
+        Ok(named) => named,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(2);
+        }
+    };
+    let clean = if options.planted_bugs {
+        hunt(&options, &named)
+    } else {
+        plant(options.bug.as_ref().and(named.first()).map(|(bug, _)| *bug));
+        if options.trace { trace(&options) } else { play(&options) }
+    };
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Without a bug nothing is found, and with each it is.
+fn hunt(options: &Options, named: &[(Bug, &'static str)]) -> bool {
+    let Options { from, seeds, threads, level, .. } = *options;
+    let clean = campaign::play(from, seeds, threads, level, false);
+    println!("without a bug: {} of {} seeds broke a promise\n", clean.failed.len(), clean.runs);
+    println!("{:<26} {:<22} {:>6} what it does", "bug", "found by", "seeds");
+    let mut missed = 0;
+    for bug in named {
+        let finding = bugs::hunt(*bug, from, seeds, threads, level);
+        println!("{finding}");
+        missed += u64::from(finding.caught.is_none());
+    }
+    println!("\n{} of {} found", named.len() as u64 - missed, named.len());
+    missed == 0 && clean.failed.is_empty()
 }
 
 fn trace(options: &Options) -> bool {

@@ -9,6 +9,7 @@ use super::open::{Open, State};
 use super::terms::{Action, Conclusion, Ended, Failure, Handle, Notice, Outcome, Why};
 use crate::protocol::wire::{self, Entry, Refused};
 use crate::protocol::{Moment, Refusal, RetryClass};
+use crate::sabotage::planted;
 
 impl Client {
     /// Sends what waits, as far as connection and window allow.
@@ -63,7 +64,7 @@ impl Client {
             self.keyed_attempts = self.keyed_attempts.checked_add(1).unwrap_or(1);
             self.keyed_attempts
         } else {
-            call.latest.saturating_add(1)
+            call.latest.saturating_add(u32::from(call.latest == 0 || !planted!(AttemptReused)))
         };
         // From here on the attempt may arrive, whatever becomes of the entry.
         call.enter(attempt, now, self.counters.welcomes);
@@ -249,7 +250,7 @@ impl Client {
 
 /// What may be said of a call that got no answer.
 fn unless_settled(call: &Open) -> Outcome {
-    if call.unsettled.is_empty() { Outcome::No } else { Outcome::Unknown }
+    if call.unsettled.is_empty() || planted!(NoAlthoughUnsettled) { Outcome::No } else { Outcome::Unknown }
 }
 
 /// The time-out of the attempt that counts as the n-th.

@@ -3,6 +3,7 @@
 //! Memory follows the open calls, not the span of their numbers: a call that stays open while a million
 //! others pass costs one entry.
 
+use crate::sabotage::planted;
 use std::collections::VecDeque;
 
 /// Numbers from 1, each open from the moment it is taken until it is closed.
@@ -41,6 +42,9 @@ impl Numbers {
             return;
         }
         self.live -= 1;
+        if planted!(NumberReused) && number + 1 == self.next {
+            self.next = number;
+        }
         while self.open.front().is_some_and(|entry| entry.1.is_none()) {
             self.open.pop_front();
         }

@@ -8,6 +8,7 @@ use std::collections::BinaryHeap;
 use super::terms::{Handle, Intent};
 use crate::protocol::wire::Refused;
 use crate::protocol::{CallId, Moment, Stamp};
+use crate::sabotage::planted;
 
 /// Attempts of which it is not known that they did not run, and never will.
 ///
@@ -46,6 +47,9 @@ impl Unsettled {
 
     /// The server says that this attempt was not executed and never will be.
     pub(super) fn settle(&mut self, number: u32) {
+        if planted!(SettlesEarlierToo) {
+            self.len = 0;
+        }
         if let Some(at) = self.attempts[..self.len].iter().position(|attempt| attempt.number == number) {
             self.attempts[at..self.len].rotate_left(1);
             self.len -= 1;
@@ -65,6 +69,9 @@ impl Unsettled {
 
     /// The connection on which they would have been answered is gone.
     pub(super) fn unanswerable(&mut self) {
+        if planted!(LostIsNotExecuted) {
+            self.len = 0;
+        }
         self.attempts[..self.len].iter_mut().for_each(|attempt| attempt.answered = true);
     }
 
@@ -122,7 +129,7 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn new(intent: Intent, order: u64) -> Self {
         let mut unsettled = Unsettled::default();
-        if intent.key.is_some() {
+        if intent.key.is_some() && !planted!(KeyedBeginsSettled) {
             unsettled.never_settles();
         }
         Open {

@@ -7,13 +7,14 @@ use super::super::{CallId, Key, Principal, Refusal, Registration, RetryClass, Wa
 use super::record::{Imprint, Record, Slot, State, Waiter};
 use super::session::Mark;
 use super::{Admission, Attempt, Dedup, Limits, Now, Shed, reply};
+use crate::sabotage::planted;
 
 impl Dedup {
     /// Decides about one attempt. The order of the steps is the protocol's: the look-up comes before every refusal that says "not
     /// executed", because a copy of a call that ran must not be told so.
     pub fn admit(&mut self, attempt: &Attempt<'_>, shed: Option<Shed>, now: Now) -> Admission {
         let call = attempt.call;
-        if call.incarnation != self.identity.incarnation {
+        if call.incarnation != self.identity.incarnation && !planted!(IncarnationIgnored) {
             return self.refuse(call, Refusal::HelloFirst, true, "the call names another incarnation");
         }
         if !self.close(call.registration, attempt.principal, call.acked_below, &[], now.moment) {
@@ -27,11 +28,17 @@ impl Dedup {
                 return self.refuse(call, Refusal::Stale, true, "the client has closed this call");
             }
         }
+        if planted!(RefusalBeforeLookUp)
+            && let Some(shed) = &shed
+        {
+            return self.refuse_with(call, shed.clone(), false);
+        }
         if let Some(slot) = self.find(call, attempt.principal) {
             return self.again(slot, attempt);
         }
         if let CallId::Keyed(key) = call.id
             && let Some(why) = self.expired(key, now.wall)
+            && !planted!(ExpiredMeansNew)
         {
             return self.refuse(call, Refusal::Expired, true, why);
         }
@@ -53,10 +60,15 @@ impl Dedup {
         let Some(record) = self.records.at_mut(slot) else {
             return self.refuse(call, Refusal::InProgress, true, "");
         };
-        if let Err(refusal) = Imprint::of(attempt).matches(&record.imprint, record.id) {
+        if let Err(refusal) = Imprint::of(attempt).matches(&record.imprint, record.id)
+            && !(planted!(MismatchReplays) && refusal == Refusal::Mismatch)
+            && !(planted!(StampNotCompared) && refusal == Refusal::SessionShared)
+        {
             return self.refuse(call, refusal, true, "the nonce was used for something else");
         }
         match &mut record.state {
+            State::Done(_) if planted!(ReplayRunsAgain) => self.start(attempt),
+            State::Running(_) if planted!(RetryRunsAgain) => self.start(attempt),
             State::Done(answer) => {
                 let answer = answer.clone();
                 self.counters.replayed += 1;
@@ -98,7 +110,7 @@ impl Dedup {
                 session.recorded += usize::from(kept);
                 let entry = session.note(number);
                 entry.slot = Some(execution.slot);
-                if !kept {
+                if !kept && !planted!(NeverNotMarked) {
                     // No record will tell that it ran, so the mark does: a copy of this attempt must neither run nor be denied.
                     entry.mark.refuse(call.attempt, Refusal::InProgress, None);
                     entry.mark.taint(call.attempt);
@@ -189,6 +201,9 @@ impl Dedup {
         let unmarked = matches!(call.id, CallId::Keyed(_)) && (class != RetryClass::Once || self.is_cache());
         if unmarked || !self.room_for_mark(call.registration, call.id) {
             return true;
+        }
+        if planted!(NoMarkAfterRefusal) {
+            return false;
         }
         self.with_mark(call.registration, call.id, |mark| {
             mark.refuse(call.attempt, shed.refusal, shed.retry_after);

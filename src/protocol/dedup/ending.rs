@@ -9,6 +9,7 @@ use super::super::wire::{Answer, Refused, Reply};
 use super::super::{CallId, ConnectionId, Key, Refusal, Registration};
 use super::record::{self, Execution, Record, Running, Slot, State, Waiter};
 use super::{Dedup, Limits, Now, Shed, reply};
+use crate::sabotage::planted;
 
 /// Explanations are for people; longer ones are cut to this many bytes, since records keep them.
 const MESSAGE: usize = 1_024;
@@ -84,6 +85,9 @@ impl Terminal {
         match self {
             Terminal::Ok(body) => Verdict::Keep(Answer::Ok(body)),
             Terminal::Declined { fault, body } => Verdict::Keep(Answer::Declined { fault, body }),
+            Terminal::Failed(message) if planted!(FaultNotRecorded) => {
+                Verdict::Drop(shed(Refusal::Interrupted, message, None), true)
+            }
             Terminal::Failed(message) => Verdict::Keep(Answer::Failed(cut(message))),
             Terminal::Unknown => Verdict::Keep(Answer::Refused(refusal(Refusal::RecordedUnknown))),
             Terminal::Cancelled => Verdict::Keep(Answer::Refused(refusal(Refusal::Cancelled))),
@@ -153,7 +157,8 @@ impl Dedup {
             // It was in the queue, so nothing happened; unless an earlier run of the same call was interrupted.
             refused.ambiguous = running.waiters.iter().any(|w| self.mark(w.registration, w.id).is_tainted());
         }
-        if kept {
+        let evicted = planted!(TombstoneForgotten) && !self.has_room(registration, id, &answer);
+        if kept && !evicted {
             let room = self.has_room(registration, id, &answer);
             let copy = if room { record::copied(&answer) } else { tombstone() };
             self.counters.tombstones += u64::from(!room);
@@ -173,13 +178,17 @@ impl Dedup {
         } else {
             self.records.remove(slot);
             if let CallId::Keyed(key) = id
-                && cache
+                && (cache || evicted)
             {
                 self.keyed.remove(principal, key.key, slot);
             }
             self.vacate(slot, registration, id, kept);
         }
-        for Waiter { registration, id, attempt, from } in running.waiters.last_of_each() {
+        let first = running.waiters.first();
+        for waiter @ Waiter { registration, id, attempt, from } in running.waiters.last_of_each() {
+            if planted!(JoinFirstOnly) && !std::ptr::eq(waiter, first) {
+                continue;
+            }
             let reply = reply(*registration, *id, *attempt, replayed, answer.clone());
             deliveries.push(Delivery { to: *from, reply });
         }
@@ -258,7 +267,7 @@ impl Dedup {
     }
 
     /// The session's entry no longer points at this place.
-    fn vacate(&mut self, slot: Slot, registration: Registration, id: CallId, kept: bool) {
+    pub(super) fn vacate(&mut self, slot: Slot, registration: Registration, id: CallId, kept: bool) {
         let CallId::Sequenced(number) = id else { return };
         let Some(session) = self.sessions.get_mut(&registration) else { return };
         session.vacate(number, slot, kept);

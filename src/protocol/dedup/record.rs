@@ -105,6 +105,10 @@ impl Waiters {
         Waiters { first, more: Vec::new() }
     }
 
+    pub fn first(&self) -> &Waiter {
+        &self.first
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Waiter> {
         std::iter::once(&self.first).chain(&self.more)
     }

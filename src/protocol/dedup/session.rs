@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::{Moment, Principal, Refusal, WallTime};
 use super::closed::Closed;
 use super::record::{Records, Slot, State};
+use crate::sabotage::planted;
 
 /// What a refusal leaves behind: no attempt up to it will ever run, so that its "not executed" stays true when a copy arrives later.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +141,8 @@ impl Session {
     pub fn raise(&mut self, below: u64, records: &mut Records) -> bool {
         let raised = self.closed.raise(below);
         if raised {
-            self.collect(..self.closed.below(), records);
+            let forgotten = self.closed.below() + u64::from(planted!(RunningCollected));
+            self.collect(..forgotten, records);
         }
         raised
     }

@@ -8,6 +8,7 @@ use super::super::{CallId, Moment, Principal, Refusal, Registration, WallTime};
 use super::record::Execution;
 use super::session::Session;
 use super::{Change, Dedup, Limits, Minted, Now};
+use crate::sabotage::planted;
 
 /// Sessions and records that one [`Dedup::sweep`] looks at: some 10 µs.
 const SWEEP: usize = 64;
@@ -33,6 +34,10 @@ impl Dedup {
         let resumed = hello.resume.filter(|r| self.sessions.get(r).is_some_and(|s| s.principal == principal));
         let registration = match resumed {
             Some(registration) => registration,
+            None if planted!(OldHelloRevives) => {
+                let named = hello.resume.filter(|named| !self.sessions.contains_key(named));
+                self.register(principal, named.unwrap_or(minted.registration), now)?
+            }
             None => self.register(principal, minted.registration, now)?,
         };
         if resumed.is_some() {
@@ -81,6 +86,12 @@ impl Dedup {
 
     /// Takes an acknowledgement: what it closes is forgotten, and refused as stale from now on. Running calls run on.
     pub fn ack(&mut self, ack: &Ack, principal: Principal, now: Now) {
+        if planted!(AckOfAnotherSession) {
+            let all: Vec<_> = self.sessions.keys().copied().collect();
+            for registration in all {
+                self.close(registration, principal, ack.below, &ack.closed, now.moment);
+            }
+        }
         self.close(ack.registration, principal, ack.below, &ack.closed, now.moment);
     }
 
@@ -129,6 +140,12 @@ impl Dedup {
         let running = self.records.running_mut(execution)?;
         // Another life of the client, or another client with the same key, may wait as well; nobody cancels for others.
         let alone = running.waiters.iter().all(|w| w.registration == cancel.registration);
+        if planted!(CancelFreesNumber) && running.started {
+            if let Some(record) = self.records.remove(slot) {
+                self.vacate(slot, record.registration, record.id, record.kept);
+            }
+            return None;
+        }
         if running.started || running.cancelled || !alone {
             return None;
         }
@@ -195,7 +212,8 @@ impl Dedup {
             let before = session.notes();
             session.forget_expired(now.wall);
             let until = if session.running > 0 { now.moment } else { session.seen }.saturating_add(kept_for);
-            if session.running > 0 || until > now.moment {
+            let runs = session.running > 0 && !planted!(SessionEndsWhileRunning);
+            if runs || until > now.moment {
                 self.notes -= before - session.notes();
                 self.due.push(Reverse((until, registration)));
             } else if let Some(mut session) = self.sessions.remove(&registration) {
@@ -212,7 +230,9 @@ impl Dedup {
         for _ in 0..SWEEP {
             let Some((expiry, principal, key)) = self.expiries.pop(wall) else { return false };
             // Before the record goes: from now on the floor refuses its nonce.
-            self.floor = self.floor.max(expiry);
+            if !planted!(ExpireWithoutFloor) {
+                self.floor = self.floor.max(expiry);
+            }
             if let Some(slot) = self.keyed.find(principal, key, &self.records) {
                 self.keyed.remove(principal, key, slot);
                 self.records.remove(slot);

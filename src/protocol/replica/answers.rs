@@ -7,6 +7,7 @@ use super::super::store::{Done, Found, Intent, Kept, Op};
 use super::super::wire::{Answer, Reply};
 use super::super::{Level, Refusal};
 use super::{AGAIN, Action, Asked, DOUBTED, Doubted, LATEST, Replica};
+use crate::sabotage::planted;
 
 /// Why something has to be settled.
 #[derive(Clone, Debug)]
@@ -49,6 +50,7 @@ impl Replica {
         match done {
             Done::Claimed => self.run(execution, &intent),
             Done::Found(found) => self.found(execution, &intent, found, true, now),
+            Done::InDoubt(why) if planted!(InDoubtIsNotDone) => self.refuse(execution, &why, now),
             Done::InDoubt(_) => {
                 self.ask(Op::Settle(intent), Asked::Settle(execution, Purpose::Claim(AGAIN)));
             }
@@ -150,6 +152,10 @@ impl Replica {
                 self.end(execution, terminal, now);
             }
             Done::Absent | Done::Passed | Done::Gone => self.end(execution, Terminal::Silent, now),
+            Done::InDoubt(_) if planted!(InDoubtIsDone) => self.end(execution, terminal, now),
+            Done::InDoubt(why) if planted!(InDoubtIsNotDone) && self.level == Level::Atomic => {
+                self.undone(execution, &why, now)
+            }
             Done::NotDone(why) if self.level == Level::Atomic => self.undone(execution, &why, now),
             Done::InDoubt(_) if self.level == Level::Atomic => {
                 let settle = Asked::Settle(execution, Purpose::Finish(terminal, AGAIN));

@@ -180,7 +180,7 @@ impl World {
         }
         owner.flushing = true;
         let mut time = self.store_latency();
-        if is_planted(Bug::FsyncSkipped) {
+        if is_planted(Bug::SkippedFsync) {
             // It is told as durable now, and is so when the system gets round to it.
             let Some(owner) = self.file(store).and_then(|file| file.owned_by(life)) else { return };
             let told: Vec<_> = owner.batch.iter().map(|(ticket, _, done)| (*ticket, done.clone())).collect();
@@ -233,7 +233,7 @@ impl World {
         if file.owned_by(life).is_none() {
             return;
         }
-        if landed && !is_planted(Bug::FsyncSkipped) {
+        if landed && !is_planted(Bug::SkippedFsync) {
             file.land(now);
         } else if torn && is_planted(Bug::DeletionWithoutWatermark) {
             file.tear(now);

@@ -179,7 +179,7 @@ impl World {
         let record = intent.record();
         match (job.phase, job.transaction) {
             (0, _) => {
-                if is_planted(Bug::WatermarkReadTooEarly) && job.early.is_none() {
+                if is_planted(Bug::CheckBeforeInsert) && job.early.is_none() {
                     let early = Some(database.tables.bar(&intent));
                     if let Some(job) = database.jobs.get_mut(&id) {
                         job.early = early;
@@ -235,7 +235,7 @@ impl World {
     /// Inserts the same record again: that waits until the transaction in doubt has ended.
     fn settle(&mut self, store: usize, id: u64, job: &Job, intent: Intent) {
         let record = intent.record();
-        if !is_planted(Bug::SettledBySelect) && self.waits(store, id, record) {
+        if !is_planted(Bug::SettleBySelect) && self.waits(store, id, record) {
             return;
         }
         let Some(database) = self.database(store) else { return };
@@ -264,8 +264,8 @@ impl World {
                 }
                 let Some(database) = self.database(store) else { return };
                 let ours = database.tables.runs_at(intent.record(), job.incarnation);
-                let any = is_planted(Bug::CompletedWithoutCompare)
-                    && database.tables.found(intent.record()).is_some();
+                let any =
+                    is_planted(Bug::FinishWithoutSwap) && database.tables.found(intent.record()).is_some();
                 if !ours && !any {
                     let done = database.tables.found(intent.record()).map_or(Done::Absent, Done::Found);
                     return self.answer(store, id, done);
@@ -327,7 +327,7 @@ impl World {
             return;
         }
         self.seen.visit("record of a dead owner", "looked at");
-        if is_planted(Bug::LeaseRunsAgain) {
+        if is_planted(Bug::ExpiredLeaseRunsAgain) {
             if let Some(database) = self.database(store) {
                 database.tables.rows.remove(&record);
             }
@@ -450,7 +450,11 @@ impl World {
                 _ => None,
             })
             .collect();
+        let floor = database.tables.floor;
         database.tables.expire(&expired);
+        if is_planted(Bug::ExpireWithoutFloor) {
+            database.tables.floor = floor;
+        }
     }
 }
 
