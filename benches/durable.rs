@@ -74,7 +74,7 @@ impl Calls {
     /// Keeps so many calls in flight for the length of a round, and waits for the last.
     async fn round(&mut self, in_flight: usize) -> Round {
         let (start, flushed) = (Instant::now(), flushes());
-        let mut calls = 0;
+        let mut calls = 0u32;
         (0..in_flight).for_each(|_| self.claim());
         let mut under_way = in_flight;
         while under_way > 0 {
@@ -90,7 +90,7 @@ impl Calls {
                 Done::Stored => {
                     calls += 1;
                     under_way -= 1;
-                    if calls % 64 == 0 {
+                    if calls.is_multiple_of(64) {
                         let below = self.next.saturating_sub(in_flight as u64 + 64).max(1);
                         self.ask(0, Op::Close { registration: SESSION, below, ranges: Vec::new() });
                     }
@@ -118,7 +118,7 @@ fn intent(number: u64) -> Intent {
 
 /// Writes of 4 KiB, each made durable, to a file that is as long already.
 fn bare(file: &File) -> io::Result<Round> {
-    let (start, mut flushes) = (Instant::now(), 0);
+    let (start, mut flushes) = (Instant::now(), 0u32);
     while start.elapsed() < ROUND {
         file.write_all_at(&[flushes as u8; 4096], u64::from(flushes % 256) * 4096)?;
         file.sync_data()?;
