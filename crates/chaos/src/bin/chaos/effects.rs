@@ -21,6 +21,9 @@ pub struct Effects {
 /// Without a key, so that a second effect would show.
 const TABLE: &str = "CREATE SCHEMA chaos; CREATE TABLE chaos.effects (line text NOT NULL)";
 
+/// The methods that run once.
+const ONCE: [&str; 3] = ["Ledger.add", "Ledger.addAndNote", "Notes.note"];
+
 impl Effects {
     pub fn open(arguments: &Arguments) -> Result<Effects> {
         let folder: PathBuf = arguments.get("folder")?;
@@ -31,11 +34,10 @@ impl Effects {
 
     /// Has the effect.
     pub async fn happen(&self, call: &Context, effect: Effect) -> Result<()> {
-        if self.level == Level::Atomic
-            && let Some(transaction) = call.transaction()
-        {
+        // Methods without a record have no transaction to be part of.
+        if self.level == Level::Atomic && ONCE.contains(&call.method()) {
             let line = effect.to_string();
-            transaction.execute("INSERT INTO chaos.effects VALUES ($1)", &[&line]).await?;
+            call.transaction()?.execute("INSERT INTO chaos.effects VALUES ($1)", &[&line]).await?;
             return Ok(());
         }
         Ok(self.log.add(effect)?)

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::verdict::Report;
 
+/// Of each rule that was broken: more teach nothing.
+const SHOWN: usize = 10;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { checked, counts, unknowns, ran, .. } = self;
@@ -42,8 +45,8 @@ impl fmt::Display for Report {
         let (took, healing) = (ran.took.as_secs_f64(), ran.healing.as_secs_f64());
         row("took", format!("{took:.1} s, of them healing {healing:.1} s"))?;
         writeln!(f, "\n{checked}")?;
-        for violation in &checked.violations {
-            writeln!(f, "  {violation}")?;
+        for rule in checked.violations.chunk_by(|one, other| one.rule == other.rule) {
+            rule.iter().take(SHOWN).try_for_each(|violation| writeln!(f, "  {violation}"))?;
         }
         for violation in &totals.violations {
             writeln!(f, "  {violation}")?;
