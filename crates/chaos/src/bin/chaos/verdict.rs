@@ -51,7 +51,12 @@ impl Report {
     /// Reads all logs of a run's folder, and judges.
     pub async fn of(options: &Options, folder: &Path, ran: Ran) -> Result<Report> {
         let level = options.level;
-        let expect = Expect { atomic: level == Level::Atomic, slack: SLACK.as_micros() as Time, grace: None };
+        let expect = Expect {
+            atomic: level == Level::Atomic,
+            one_clock: true,
+            slack: SLACK.as_micros() as Time,
+            grace: None,
+        };
         let mut judge = Judge::new(Checker::new(expect), expect.atomic);
         judge.checker.take(ran.healed_at, Fact::Healed);
         for effect in effects::all(folder, ran.database.as_deref()).await? {
