@@ -35,7 +35,7 @@ use crate::protocol::Incarnation;
 use crate::protocol::store::{Op, Opened, StoreEvent, Ticket};
 use crate::sabotage::{kill_point, planted};
 
-/// Operations in one transaction. 4,096: four windows of 1,024 calls; a batch of so many takes some 20 ms, so more would only make the first wait longer.
+/// Operations in one transaction. 4,096: four windows of 1,024 calls. More would save little of a flush each, and let the first wait longer.
 const BATCH: usize = 4096;
 
 /// Memory for pages of the file. 32 MiB: the paths to all rows of some million records; redb's default is 1 GiB, but everything is in the server's memory
