@@ -138,7 +138,7 @@ async fn claims_and_ends_that_wait_together_are_answered_each_by_itself() {
         let expected = if number < 100 { Done::Passed } else { Done::Claimed };
         assert_eq!(a.answer(ticket).await, expected, "{number}");
     }
-    let keep = |number: u64| (number % 3 != 0).then(|| ok(&number.to_string()));
+    let keep = |number: u64| (!number.is_multiple_of(3)).then(|| ok(&number.to_string()));
     let finish = |(&intent, number)| Op::Finish {
         claim: selfsame::protocol::store::Ticket(0),
         intent,

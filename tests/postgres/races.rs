@@ -140,7 +140,9 @@ async fn two_replicas_that_claim_the_same_calls_do_not_block_each_other() {
     let session = a.session().await;
     let ask = |replica: &mut Replica, backwards: bool| {
         let number = |at: u64| if backwards { 400 - at } else { 1 + at };
-        (0..400u64).map(|at| (number(at), replica.ask(Op::Claim(call(session, number(at)))))).collect::<Vec<_>>()
+        (0..400u64)
+            .map(|at| (number(at), replica.ask(Op::Claim(call(session, number(at))))))
+            .collect::<Vec<_>>()
     };
     let (of_a, mut of_b) = (ask(&mut a, false), ask(&mut b, true));
     of_b.sort_unstable();

@@ -24,11 +24,16 @@ impl From<Error> for Unfit {
 /// Brings the tables up to date, in the transaction that is open. Several servers may do so at once: they take turns.
 pub(super) async fn migrate(client: &Client, schema: &str) -> Result<(), Unfit> {
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&lock_number("migrate", schema)]).await?;
-    let known =
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'version')";
-    if !client.query_one(known, &[&schema]).await?.try_get::<_, bool>(0)? {
-        let create = "CREATE SCHEMA IF NOT EXISTS @;
-            CREATE TABLE @.version (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT clock_timestamp())";
+    // Asked first: to create a schema "if not exists" takes the privilege to create one even if it does exist.
+    let there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1),
+        EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'version')";
+    let row = client.query_one(there, &[&schema]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        client.batch_execute(&qualified("CREATE SCHEMA @", schema)).await?;
+    }
+    if !row.try_get::<_, bool>(1)? {
+        let create = "CREATE TABLE @.version
+            (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT clock_timestamp())";
         client.batch_execute(&qualified(create, schema)).await?;
     }
     let latest = qualified("SELECT coalesce(max(version), 0) FROM @.version", schema);
