@@ -202,6 +202,7 @@ async fn ended_by_handler(core: &Core, lent: Lent, end: &End) -> Done {
     let failed = Answer::Failed(OWN_END.into());
     match afresh(core, end, &failed).await {
         Ok(Done::Stored) => Done::Found(Found { imprint: end.0.imprint, state: Kept::Ended(failed) }),
+        Ok(Done::Busy) => Done::InDoubt("the record of the call is held by somebody".into()),
         Ok(done) => done,
         // Not "not done": the handler may have committed what it did.
         Err(failure) => Done::InDoubt(failure.why().into()),

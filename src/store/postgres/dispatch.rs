@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use super::connection::{Connection, Lent, NoConnection, Pool};
 use super::failure::Failure;
@@ -32,6 +33,10 @@ struct Waiting {
     finishes: VecDeque<(Ticket, End)>,
     closings: VecDeque<(Ticket, Closing)>,
     others: VecDeque<(Ticket, Op)>,
+    /// Claims of an atomic store, which need connections for handlers.
+    to_open: VecDeque<(Ticket, Intent)>,
+    /// Ends of calls of an atomic store, each over the connection that it has. They do not wait, but are waited for when the store closes.
+    ends: JoinSet<()>,
     /// Whose turn it is.
     turn: usize,
 }
@@ -69,7 +74,7 @@ pub(super) async fn run(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<(Tic
     let besides = if core.settings.atomic { BESIDES } else { connections };
     let (general, handlers) =
         (Connections::new(&core, besides, false), Connections::new(&core, connections, true));
-    let (mut waiting, mut to_open) = (Waiting::default(), VecDeque::new());
+    let mut waiting = Waiting::default();
     let mut stopped = core.stopped.subscribe();
     loop {
         tokio::select! {
@@ -81,34 +86,47 @@ pub(super) async fn run(core: Arc<Core>, mut asked: mpsc::UnboundedReceiver<(Tic
             }
             op = asked.recv() => {
                 let Some((ticket, op)) = op else { break };
-                take_in(&core, &mut waiting, &mut to_open, ticket, op);
+                take_in(&core, &mut waiting, ticket, op);
             }
             permit = general.permit(), if !waiting.is_empty() => {
                 let Some(batch) = waiting.next_batch() else { continue };
                 tokio::spawn(run_batch(core.clone(), general.clone(), permit, batch));
             }
-            permit = handlers.permit(), if !to_open.is_empty() => {
-                let Some((ticket, intent)) = to_open.pop_front() else { continue };
+            permit = handlers.permit(), if !waiting.to_open.is_empty() => {
+                let Some((ticket, intent)) = waiting.to_open.pop_front() else { continue };
                 tokio::spawn(open_transaction(core.clone(), handlers.clone(), permit, ticket, intent));
             }
+            Some(_) = waiting.ends.join_next() => {}
         }
+    }
+    let finished = finish_up(&core, &general, besides, waiting);
+    if tokio::time::timeout(2 * PATIENCE, finished).await.is_err() {
+        tracing::warn!("the store in PostgreSQL was closed before all was done that it was asked");
     }
     core.settings.transactions.clear();
 }
 
+/// Does what was asked before the server let go of the store; except claims of calls that nobody will run.
+async fn finish_up(core: &Arc<Core>, general: &Connections, number: usize, mut waiting: Waiting) {
+    while !waiting.is_empty() {
+        let permit = general.permit().await;
+        let Some(batch) = waiting.next_batch() else { break };
+        tokio::spawn(run_batch(core.clone(), general.clone(), permit, batch));
+    }
+    while waiting.ends.join_next().await.is_some() {}
+    // Until all connections are idle again.
+    for _ in 0..number {
+        general.permit().await.forget();
+    }
+}
+
 /// Puts an operation where it waits, or answers it at once if the database is out of reach.
-fn take_in(
-    core: &Arc<Core>,
-    waiting: &mut Waiting,
-    to_open: &mut VecDeque<(Ticket, Intent)>,
-    ticket: Ticket,
-    op: Op,
-) {
+fn take_in(core: &Arc<Core>, waiting: &mut Waiting, ticket: Ticket, op: Op) {
     match op {
         // It has a connection, if it has anything.
         Op::Finish { claim, intent, keep } if core.settings.atomic => {
             let core = core.clone();
-            tokio::spawn(async move {
+            waiting.ends.spawn(async move {
                 let done = atomic::finish(&core, claim, &(intent, keep)).await;
                 core.answer(ticket, done);
             });
@@ -116,7 +134,7 @@ fn take_in(
         _ if !core.up.load(Ordering::SeqCst) => {
             core.answer(ticket, Done::NotDone("PostgreSQL cannot be reached".into()));
         }
-        Op::Claim(intent) if core.settings.atomic => to_open.push_back((ticket, intent)),
+        Op::Claim(intent) if core.settings.atomic => waiting.to_open.push_back((ticket, intent)),
         Op::Claim(intent) => waiting.claims.push_back((ticket, intent)),
         Op::Finish { intent, keep, .. } => waiting.finishes.push_back((ticket, (intent, keep))),
         Op::Close { registration, below, ranges } => {

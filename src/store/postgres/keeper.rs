@@ -80,6 +80,7 @@ impl Pauses {
     async fn after(&mut self, why: NoConnection, what: &'static str) -> Result<(), String> {
         match why {
             NoConnection::Another(why) => return Err(why),
+            NoConnection::Unreachable(why) if self.0 == PAUSE => tracing::warn!(why, "{what}"),
             NoConnection::Unreachable(why) => tracing::debug!(why, "{what}"),
         }
         // Replicas that lost the same database should not all come back in the same millisecond.

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::sql::qualified;
+use super::sql::{lock_number, qualified};
 
 /// One for each version, in order. What was released is never changed.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
@@ -23,12 +23,17 @@ impl From<Error> for Unfit {
 
 /// Brings the tables up to date, in the transaction that is open. Several servers may do so at once: they take turns.
 pub(super) async fn migrate(client: &Client, schema: &str) -> Result<(), Unfit> {
-    client.execute("SELECT pg_advisory_xact_lock(7206187324800, hashtext($1))", &[&schema]).await?;
-    let known =
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'version')";
-    if !client.query_one(known, &[&schema]).await?.try_get::<_, bool>(0)? {
-        let create = "CREATE SCHEMA IF NOT EXISTS @;
-            CREATE TABLE @.version (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT clock_timestamp())";
+    client.execute("SELECT pg_advisory_xact_lock($1)", &[&lock_number("migrate", schema)]).await?;
+    // Asked first: to create a schema "if not exists" takes the privilege to create one even if it does exist.
+    let there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1),
+        EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'version')";
+    let row = client.query_one(there, &[&schema]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        client.batch_execute(&qualified("CREATE SCHEMA @", schema)).await?;
+    }
+    if !row.try_get::<_, bool>(1)? {
+        let create = "CREATE TABLE @.version
+            (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT clock_timestamp())";
         client.batch_execute(&qualified(create, schema)).await?;
     }
     let latest = qualified("SELECT coalesce(max(version), 0) FROM @.version", schema);

@@ -25,6 +25,11 @@ pub(super) fn qualified(sql: &str, schema: &str) -> String {
     sql.replace('@', &format!("\"{schema}\""))
 }
 
+/// The number of an advisory lock: for one purpose in one schema.
+pub(super) fn lock_number(purpose: &str, schema: &str) -> i64 {
+    crate::nonce::hash(&[b"selfsame lock", purpose.as_bytes(), schema.as_bytes()]) as i64
+}
+
 /// The columns that `rows::found` reads.
 macro_rules! record {
     () => {
@@ -115,5 +120,5 @@ statements! {
     renew: "INSERT INTO @.owner (incarnation, expires) VALUES ($1, clock_timestamp() + $2::bigint * interval '1 millisecond')
         ON CONFLICT (incarnation) DO UPDATE SET expires = excluded.expires",
     transaction_id: "SELECT pg_current_xact_id_if_assigned()::text",
-    one_at_a_time: "SELECT pg_try_advisory_xact_lock(7206187324801, $1)",
+    one_at_a_time: "SELECT pg_try_advisory_xact_lock($1)",
 }

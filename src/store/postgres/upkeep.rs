@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::finishes;
 use super::rows::{self, Answers};
+use super::sql::lock_number;
 use crate::protocol::Registration;
 use crate::protocol::store::{Done, RecordId};
 use crate::sabotage::planted;
@@ -44,8 +45,8 @@ pub(super) async fn look(
 pub(super) async fn sweep(core: &Core, connection: &Connection) -> Result<Done, Failure> {
     let Connection { client, statements, .. } = connection;
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
-    let schema = (crate::nonce::hash(&[core.settings.schema.as_bytes()]) as u32) as i32;
-    let row = client.query_one(&statements.one_at_a_time, &[&schema]).await?;
+    let lock = lock_number("sweep", &core.settings.schema);
+    let row = client.query_one(&statements.one_at_a_time, &[&lock]).await?;
     if row.try_get::<_, bool>(0)? {
         give_up(core, connection).await?;
         evict(core, connection).await?;
