@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// Its fingerprint.
-    pub fn fingerprint(&self) -> u128 {
+    pub fn fingerprint(&self, scenario: &Scenario) -> u128 {
         intern::fingerprint(|hasher| {
             let Node { machine, index, life, now, sessions, runs, asked, done } = self;
             machine.fingerprint(*now, hasher);
@@ -133,16 +133,20 @@ impl Node {
             }
             let order = machine.order();
             let ticket = |ticket: &Ticket| order.get(ticket).copied();
-            for (of, op) in asked {
-                let op = match op {
-                    Op::Finish { claim, intent, keep } => format!("{:?} {intent:?} {keep:?}", ticket(claim)),
-                    op => format!("{op:?}"),
-                };
-                (ticket(of), op).hash(hasher);
+            let asked = asked.iter().map(|(of, op)| match op {
+                Op::Finish { claim, intent, keep } => {
+                    format!("{:?} {:?} {intent:?} {keep:?}", ticket(of), ticket(claim))
+                }
+                op => format!("{:?} {op:?}", ticket(of)),
+            });
+            let done = done.iter().map(|(of, done)| format!("{:?} {done:?}", ticket(of)));
+            let (mut asked, mut done): (Vec<_>, Vec<_>) = (asked.collect(), done.collect());
+            if scenario.is_shared() {
+                // Done and told in any order.
+                asked.sort_unstable();
+                done.sort_unstable();
             }
-            for (of, done) in done {
-                (ticket(of), format!("{done:?}")).hash(hasher);
-            }
+            (asked, done).hash(hasher);
         })
     }
 

@@ -154,7 +154,7 @@ impl World {
     }
 
     fn enter_server(&mut self, node: server::Node) -> u32 {
-        self.servers.enter(node.fingerprint(), node)
+        self.servers.enter(node.fingerprint(&self.scenario), node)
     }
 
     fn enter_store(&mut self, store: Store) -> u32 {

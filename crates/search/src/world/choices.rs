@@ -11,6 +11,9 @@ use crate::scenario::Scenario;
 use crate::server::{self, Phase, Taken};
 use crate::store::Store;
 
+/// What is minted for a hello whose welcome nobody waits for.
+const NOBODYS: u8 = 7;
+
 impl World {
     pub(super) fn client_choices(&self, state: &State, events: &mut Vec<Event>) {
         for client in 0..self.scenario.clients {
@@ -143,7 +146,7 @@ impl World {
                         Entry::Hello(hello) => {
                             let awaited = self.client(state, *client).awaits == Some(hello.id);
                             if !awaited || state.used.welcomes < self.scenario.welcomes {
-                                add(Taken::Free, state.used.welcomes + 1);
+                                add(Taken::Free, if awaited { state.used.welcomes + 1 } else { NOBODYS });
                             }
                         }
                         Entry::Call(_) => {
