@@ -3,7 +3,7 @@
 //! A planted bug breaks one rule of the guarantee; the simulator and the chaos run have to find each (`selfsame-sim --planted-bugs`). A kill point ends the
 //! process, as `kill -9` would, when it is passed for the n-th time.
 //!
-//! Where the feature is off, [`planted!`] is `false` and [`kill_point!`] is nothing.
+//! Where the feature is off, `planted!` is `false` and `kill_point!` is nothing.
 
 #[cfg(feature = "sabotage")]
 pub use switched_on::{Bug, is_planted, kill_at, pass, plant};
