@@ -259,8 +259,12 @@ impl Dedup {
         }
         match terminal.clone().verdict() {
             Verdict::Keep(answer) | Verdict::Replay(answer) => {
-                let size = record::bytes(&answer);
-                Some(if size <= self.limits.reply_bytes { answer } else { tombstone() })
+                Some(match answer {
+                    answer if record::bytes(&answer) <= self.limits.reply_bytes => answer,
+                    // It stays a failure: an atomic store commits the handler's work with a tombstone.
+                    Answer::Failed(_) => Answer::Failed(String::new()),
+                    _ => tombstone(),
+                })
             }
             Verdict::Drop(..) | Verdict::Leave(_) => None,
         }
