@@ -77,6 +77,9 @@ pub fn class_of_method(method: u16) -> Option<RetryClass> {
         .find(|class| self::method(*class) == method)
 }
 
+/// What a handler says when its own call to the second service can tell no more.
+pub const LOST_BELOW: &str = "unknown below for good";
+
 /// A handler at work.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -217,7 +220,9 @@ impl World {
             Told::No => Some(Terminal::Unavailable { message: "nothing below".into(), retry_after: None }),
             Told::Failed => Some(Terminal::Failed("it failed below".into())),
             Told::Yes | Told::Unknown { .. } => {
-                Some(Terminal::Interrupted { message: "unknown below".into(), retry_after: None })
+                let lasting = told == Told::Unknown { lasting: true };
+                let message = if lasting { LOST_BELOW } else { "unknown below" };
+                Some(Terminal::Interrupted { message: message.into(), retry_after: None })
             }
         };
         if let Some(answer) = answer {
