@@ -55,11 +55,13 @@
 //!
 //!   the network ═══ gate ═══▶ io ──▶ protocol::wire ──▶ protocol::dedup ──▶ AccountServer ──▶ your handler
 //!                                                       run, join, replay     in your runtime
-//!                                                       or refuse
+//!                                                       or refuse;
+//!                                                       protocol::replica ──▶ the store: intent before handler,
+//!                                                                             answer before reply
 //! ```
 //!
 //! The machines in `protocol` decide and know neither sockets nor clocks; the shells around them move bytes. `docs/wire.md` has the protocol to the byte,
-//! `docs/guarantees.md` what exactly holds, `docs/design.md` why.
+//! `docs/guarantees.md` what exactly holds at each level, `docs/design.md` why, `docs/testing.md` who tries to break it.
 //!
 //! # Map
 //!
@@ -68,12 +70,28 @@
 //! | compile contracts | the crate `selfsame-build`, and [`include_contracts!`] |
 //! | call | [`Channel`], [`Call`], [`Message`], [`Error`], [`Nonce`] |
 //! | serve | [`Server`], [`Request`], [`Context`], [`Fault`] |
+//! | choose what a retry survives | [`Store`], and `Context::transaction` of the atomic one |
+//! | resume a call after a crash of its client | [`Call::to_bytes`], [`Call::from_bytes`], [`Nonce::keyed`] |
 //! | publish and subscribe | [`Publisher`], [`Subscriber`], [`Subscription`] |
 //! | test without sockets | [`Channel::local`], [`Request::test`] |
 //!
+//! # Levels and features
+//!
+//! Where a server keeps the records of its calls decides what a retry survives. It is one line, [`ServerBuilder::store`]; clients need none.
+//!
+//! | level | made by | feature | a retry is answered after the loss of |
+//! | --- | --- | --- | --- |
+//! | memory | [`Store::memory`], the default | | messages, connections, the client |
+//! | durable | `Store::durable` | `redb` | and the server's process and machine |
+//! | shared | `Store::shared` | `postgres` | and of a replica: any other one answers |
+//! | atomic | `Store::atomic` | `postgres` | the same, and what the handler writes in its transaction happens exactly once |
+//!
+//! No feature is on by default. `sabotage` is for this library's own tests, and never for a service.
+//!
 //! # Runtimes and threads
 //!
-//! Sockets live on threads of the library: one for each [`Server`] and [`Publisher`], one that all channels and subscribers of the process share. Handlers
+//! Sockets live on threads of the library: one for each [`Server`] and [`Publisher`], one that all channels and subscribers of the process share. A store
+//! other than the memory one has a thread too. Handlers
 //! run in the tokio runtime in which `serve` is awaited. Each is polled once on the IO thread first, which spares short ones a change of
 //! threads; methods whose first poll takes long are spawned from then on. So block in a handler no more than in any async code.
 

@@ -18,6 +18,8 @@ use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::wire::Trace;
 use crate::protocol::{Key, Principal, WallTime};
 use crate::server::{Incoming, Outgoing};
+#[cfg(feature = "postgres")]
+use crate::store::postgres::{Transaction, TransactionError};
 
 /// What a handler returns: a reply, or a fault that says what becomes of the call.
 pub type Answer<M> = Result<Reply<M>, Fault<<M as Method>::Fault>>;
@@ -143,7 +145,13 @@ impl<M> fmt::Debug for Reply<M> {
 /// All that is known of a call besides its parameters. Cheap to clone, `Send` and `Sync`; calls made
 /// [`.within`](crate::Call::within) it inherit nonce, deadline and trace.
 #[derive(Clone)]
-pub struct Context(Arc<ContextParts>, Arc<Mutex<HashSet<u128>>>);
+pub struct Context {
+    parts: Arc<ContextParts>,
+    /// Keys of the calls made within this one.
+    derived: Arc<Mutex<HashSet<u128>>>,
+    #[cfg(feature = "postgres")]
+    transaction: Option<Transaction>,
+}
 
 pub(crate) struct ContextParts {
     pub method: &'static MethodInfo,
@@ -159,63 +167,83 @@ pub(crate) struct ContextParts {
 
 impl Context {
     pub(crate) fn new(parts: ContextParts) -> Self {
-        Context(Arc::new(parts), Arc::default())
+        Context {
+            parts: Arc::new(parts),
+            derived: Arc::default(),
+            #[cfg(feature = "postgres")]
+            transaction: None,
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn set_transaction(&mut self, transaction: Option<Transaction>) {
+        self.transaction = transaction;
+    }
+
+    /// The PostgreSQL transaction of this call: what is written in it is committed together with the record of the answer, or not at all. Of a
+    /// server with an [atomic](crate::Store::atomic) store, for calls that have a record: those of class `once`.
+    ///
+    /// # Errors
+    /// If this call has none.
+    #[cfg(feature = "postgres")]
+    pub fn transaction(&self) -> Result<Transaction, TransactionError> {
+        self.transaction.clone().ok_or(TransactionError::None)
     }
 
     /// The method, as `Interface.method` in the contract's spelling.
     pub fn method(&self) -> &'static str {
-        self.0.method.name
+        self.parts.method.name
     }
 
     /// The call's identity: the same in every attempt. Store it beside an effect to find the effect again.
     pub fn nonce(&self) -> Nonce {
-        self.0.nonce
+        self.parts.nonce
     }
 
     /// The attempt that started this handler, from 1.
     pub fn attempt(&self) -> u32 {
-        self.0.attempt
+        self.parts.attempt
     }
 
     /// When the caller stops waiting.
     pub fn deadline(&self) -> Instant {
-        self.0.deadline
+        self.parts.deadline
     }
 
     /// How long the caller is still going to wait.
     pub fn time_left(&self) -> Duration {
-        self.0.deadline.saturating_duration_since(Instant::now())
+        self.parts.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Names and values that the caller sent along.
     pub fn metadata(&self) -> &Metadata {
-        &self.0.metadata
+        &self.parts.metadata
     }
 
     /// The W3C `traceparent` of this call.
     pub fn traceparent(&self) -> String {
-        crate::trace::to_traceparent(&self.0.trace)
+        crate::trace::to_traceparent(&self.parts.trace)
     }
 
     pub(crate) fn trace(&self) -> Trace {
-        self.0.trace
+        self.parts.trace
     }
 
     /// The nonce of a call made within this one. `None` if `(method, label)` was used before in this execution: both calls would be
     /// one call to the server, and the second effect would be lost.
     pub(crate) fn derive(&self, method: &MethodInfo, label: &str) -> Option<Key> {
-        let lineage = self.0.lineage;
+        let lineage = self.parts.lineage;
         let key = nonce::hash(&[
             b"selfsame derived",
-            &self.0.principal.0.to_le_bytes(),
+            &self.parts.principal.0.to_le_bytes(),
             &lineage.key.to_le_bytes(),
-            &self.0.method.interface.to_le_bytes(),
-            &self.0.method.ordinal.to_le_bytes(),
+            &self.parts.method.interface.to_le_bytes(),
+            &self.parts.method.ordinal.to_le_bytes(),
             &method.interface.to_le_bytes(),
             &method.ordinal.to_le_bytes(),
             label.as_bytes(),
         ]);
-        let fresh = self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        let fresh = self.derived.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         fresh.then_some(Key { key, ..lineage })
     }
 }
@@ -223,10 +251,10 @@ impl Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("method", &self.0.method.name)
-            .field("nonce", &self.0.nonce)
-            .field("attempt", &self.0.attempt)
-            .field("deadline", &self.0.deadline)
+            .field("method", &self.parts.method.name)
+            .field("nonce", &self.parts.nonce)
+            .field("attempt", &self.parts.attempt)
+            .field("deadline", &self.parts.deadline)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! Retries in a storm: 10,000 calls through a relay that loses, doubles, delays and reorders messages and cuts connections.
 //!
 //! Three parties: a [`server`] and a [`client`], each a process of its own (this binary, started again), and between them, in this
-//! process, the [`relay`]. The server writes each effect down, the client what it was told; the [`report`] compares the two. The exit code is 0
+//! process, the [`Relay`]. The server writes each effect down, the client what it was told; the [`report`] compares the two. The exit code is 0
 //! only if every call had one effect and every reply agrees with it.
 //!
 //! With `--without-dedup` the same calls go to a method whose contract claims that it may be repeated freely, which is not true: the
@@ -11,13 +11,10 @@
 mod api;
 mod child;
 mod client;
-mod dice;
 mod ledger;
 mod options;
-mod relay;
 mod report;
 mod server;
-mod zmtp;
 
 use std::error::Error;
 use std::path::Path;
@@ -26,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use child::Child;
 use options::{Command, Storm};
-use relay::Relay;
 use report::{Report, Verdict, thousands};
+use selfsame_relay::Relay;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -74,7 +71,8 @@ async fn weather(storm: &Storm, folder: &Path) -> Result<Report> {
     let started = Instant::now();
     let mut server = Child::start("server", [&effects])?;
     let endpoint = server.line_after("listening on ").await?;
-    let relay = Relay::start(&endpoint, storm.seed, storm.faults).await?;
+    let relay = Relay::start(storm.seed, storm.faults).await?;
+    relay.point_at(Some(endpoint.trim_start_matches("tcp://").parse()?));
     let mut client = Child::start("client", storm.client_arguments(relay.endpoint(), &told))?;
 
     let mut every_second = tokio::time::interval(Duration::from_secs(1));

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::relay::Faults;
+use selfsame_relay::Faults;
+
 use crate::report::thousands;
 
 pub const HELP: &str = "\

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use selfsame_relay::Counts;
+
+use crate::child;
 use crate::ledger::{Answer, Effect, Told};
-use crate::{child, relay};
 
 /// The comparison of the two logs.
 #[derive(Debug, Default, PartialEq)]
@@ -109,7 +111,7 @@ pub struct Report {
     pub verdict: Verdict,
     pub client: child::Counts,
     pub server: child::Counts,
-    pub relay: relay::Counts,
+    pub relay: Counts,
     pub took: Duration,
 }
 

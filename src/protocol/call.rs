@@ -18,6 +18,8 @@
 
 mod attempts;
 mod connection;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 mod numbers;
 mod open;
 mod replies;

@@ -21,6 +21,8 @@ mod closed;
 mod counters;
 mod ending;
 mod expiries;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 mod keys;
 mod limits;
 mod record;
@@ -155,7 +157,7 @@ impl Hasher for Random {
 type Sessions = HashMap<Registration, Session, BuildHasherDefault<Random>>;
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dedup {
     identity: Identity,
     limits: Limits,

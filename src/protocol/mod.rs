@@ -6,6 +6,8 @@
 pub mod call;
 pub mod dedup;
 pub mod fanout;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 pub mod prefixes;
 pub mod recent;
 pub mod replica;

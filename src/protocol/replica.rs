@@ -17,6 +17,8 @@
 //! Bounded by the machine inside: one operation for each call under way, one for each session whose numbers were closed, one for each hello.
 
 mod answers;
+#[cfg(feature = "sabotage")]
+mod fingerprint;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -87,11 +89,13 @@ const AGAIN: Duration = Duration::from_millis(10);
 const LATEST: Duration = Duration::from_millis(320);
 /// How often the store that replicas share is asked to keep house.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// Refusals that the store is asked about at once. More are not answered, and asked again by who waits.
+const DOUBTED: usize = 256;
 /// While the store is down, callers are asked to wait this long: a fail-over of a database takes seconds.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The machine. See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     incarnation: Incarnation,
     level: Level,
@@ -109,6 +113,10 @@ pub struct Replica {
     closed: BTreeSet<Registration>,
     /// Sessions whose closed numbers it is being told.
     closing: BTreeSet<Registration>,
+    /// Sessions whose end is on the way to the store. Only if this is its single owner.
+    ending: BTreeSet<Registration>,
+    /// Refusals that the store is asked about.
+    doubted: usize,
     /// When the store was last told that a session lives. Only if replicas share it.
     refreshed: BTreeMap<Registration, Moment>,
     /// When the store is to keep house next.
@@ -117,7 +125,7 @@ pub struct Replica {
     deliveries: Vec<super::dedup::Delivery>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Opening,
     Open,
@@ -133,7 +141,7 @@ struct Claim {
 }
 
 /// What an operation was asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Asked {
     Register(Box<Greeting>),
     Resume(Box<Greeting>),
@@ -144,12 +152,21 @@ enum Asked {
     Close(Registration),
     Expire,
     Upkeep,
-    /// Nobody waits for it.
-    End,
+    End(Registration),
+    /// Whether the call that this table takes for stale is so to the store.
+    Stale(Box<Doubted>),
+}
+
+/// A refusal of this table's that the store has to confirm.
+#[derive(Clone, Debug)]
+struct Doubted {
+    to: ConnectionId,
+    reply: Reply,
+    intent: Intent,
 }
 
 /// An operation to be asked again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Again {
     op: Op,
     asked: Asked,
@@ -171,6 +188,8 @@ impl Replica {
             claims: HashMap::new(),
             closed: BTreeSet::new(),
             closing: BTreeSet::new(),
+            ending: BTreeSet::new(),
+            doubted: 0,
             refreshed: BTreeMap::new(),
             upkeep: Moment::ZERO,
             actions: VecDeque::new(),
@@ -223,12 +242,22 @@ impl Replica {
             Admission::Execute(execution) => Some(execution),
             Admission::Joined => None,
             Admission::Reply(reply) => {
-                // This table's watermark may be ahead of the store's, and so be lost. The client has closed the call, nobody waits.
-                if !(self.is_cache() && refusal(&reply) == Some(Refusal::Stale)) {
-                    self.actions.push_back(Action::Reply { to: attempt.from, reply });
-                }
+                self.turn_down(attempt, reply);
                 None
             }
+        }
+    }
+
+    /// Sends what the table says, unless the store does not say it yet: after a crash the opposite might become true.
+    fn turn_down(&mut self, attempt: &Attempt<'_>, reply: Reply) {
+        let to = attempt.from;
+        match refusal(&reply) {
+            // This table's watermark may be ahead of the store's. An honest client has closed the call and does not wait; one whose session was copied
+            // does, and has to learn it.
+            Some(Refusal::Stale) if self.is_cache() => self.ask_whether_stale(attempt, reply),
+            // Its end is on the way to the file. The client asks again.
+            Some(Refusal::SessionUnknown) if self.ending.contains(&reply.registration) => {}
+            _ => self.actions.push_back(Action::Reply { to, reply }),
         }
     }
 
@@ -317,7 +346,7 @@ impl Replica {
                 Asked::Look(execution) | Asked::Settle(execution, _) | Asked::Finish(execution, _) => {
                     self.skip(execution, Terminal::Silent, now);
                 }
-                Asked::Close(_) | Asked::Expire | Asked::Upkeep | Asked::End => {}
+                Asked::Close(_) | Asked::Expire | Asked::Upkeep | Asked::End(_) | Asked::Stale(_) => {}
             }
         }
         self.actions.push_back(Action::Stop(why));
@@ -369,7 +398,7 @@ impl Replica {
                     self.forget(registration);
                     // A store that replicas share sees for itself which sessions are idle: another one may serve this.
                     if self.level == Level::Durable {
-                        self.ask(Op::End(registration), Asked::End);
+                        self.end_in_store(registration);
                     }
                 }
                 Change::Expired(principal, key, expiry) => expired.push((principal, key, expiry)),
@@ -402,7 +431,13 @@ impl Replica {
 
     /// Ends an execution in the table and sends what it says to those who wait.
     fn end(&mut self, execution: Execution, terminal: Terminal, now: Now) {
-        self.claims.remove(&execution);
+        if let Some(Claim { intent, .. }) = self.claims.remove(&execution)
+            && self.is_cache()
+            && self.dedup.has_closed(&intent)
+        {
+            // The store kept its record when it was told so, since it ran. Now that can go.
+            self.closed.insert(intent.registration);
+        }
         let mut deliveries = std::mem::take(&mut self.deliveries);
         self.dedup.complete(execution, terminal, now, &mut deliveries);
         self.actions.extend(

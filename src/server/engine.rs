@@ -26,6 +26,8 @@ use crate::protocol::store::StoreEvent;
 use crate::protocol::wire::{self, BadEntry, Entry, Goodbye, Hello, Refused, Reply, Subject, Welcome};
 use crate::protocol::{ConnectionId, Incarnation, Principal, Refusal, Registration, Stamp};
 use crate::store::Link;
+#[cfg(feature = "postgres")]
+use crate::store::postgres::Transactions;
 
 pub(super) struct Engine {
     port: Port,
@@ -35,6 +37,9 @@ pub(super) struct Engine {
     replica: Replica,
     /// None: records live in the replica alone.
     store: Option<Link>,
+    /// Of calls that run, if the store is an atomic one.
+    #[cfg(feature = "postgres")]
+    transactions: Option<Transactions>,
     clock: Clock,
     outbox: Outbox,
     queue: Queue,
@@ -55,6 +60,8 @@ pub(super) struct Records {
     pub incarnation: Incarnation,
     pub replica: Replica,
     pub store: Option<Link>,
+    #[cfg(feature = "postgres")]
+    pub transactions: Option<Transactions>,
 }
 
 /// One origin for the machine's moments.
@@ -88,10 +95,12 @@ impl Engine {
             routes.spawn_all();
         }
         let (answers, answered) = mpsc::unbounded_channel();
-        let Records { incarnation, replica, store } = records;
+        let Records { incarnation, replica, store, .. } = records;
         Engine {
             replica,
             store,
+            #[cfg(feature = "postgres")]
+            transactions: records.transactions,
             outbox: Outbox::new(settings.wire),
             port,
             settings,

@@ -80,6 +80,7 @@ impl Server {
     }
 
     async fn open(settings: Settings, endpoint: &str) -> Result<Server, SetupError> {
+        let settings = Settings { store: settings.store.anew(), ..settings };
         let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
         let parsed: io::Endpoint =
             endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
@@ -181,12 +182,24 @@ fn in_memory(incarnation: Incarnation, settings: &Settings, born: WallTime) -> R
     let opened =
         Opened { store: crate::random::u128(), generation: incarnation.0, born, ..Opened::default() };
     replica.opened(opened, Now { moment: Duration::ZERO, wall: born });
-    Records { incarnation, replica, store: None }
+    Records {
+        incarnation,
+        replica,
+        store: None,
+        #[cfg(feature = "postgres")]
+        transactions: None,
+    }
 }
 
 fn in_store(incarnation: Incarnation, settings: &Settings, store: Link) -> Records {
     let replica = Replica::new(incarnation, settings.store.level(), settings.dedup.clone());
-    Records { incarnation, replica, store: Some(store) }
+    Records {
+        incarnation,
+        replica,
+        store: Some(store),
+        #[cfg(feature = "postgres")]
+        transactions: settings.store.transactions(),
+    }
 }
 
 fn store_stopped(endpoint: &str, why: &str) -> SetupError {

@@ -18,6 +18,9 @@ use crate::error::SetupError;
 use crate::protocol::store::{Op, StoreEvent, Ticket};
 use crate::protocol::{Incarnation, Level};
 
+#[cfg(feature = "redb")]
+pub use redb::flushes;
+
 /// Where a server keeps the records of its calls, and so what a retry survives.
 #[derive(Clone, Debug, Default)]
 pub struct Store(Kind);
@@ -27,7 +30,7 @@ enum Kind {
     #[default]
     Memory,
     #[cfg(feature = "redb")]
-    Durable(redb::Options),
+    Durable(redb::Settings),
     #[cfg(feature = "postgres")]
     Postgres(postgres::Settings),
 }
@@ -38,13 +41,14 @@ impl Store {
         Store(Kind::Memory)
     }
 
-    /// In one file, which is made if it does not exist: survives the server's process and its machine. One server owns it at a time. An intent is
-    /// synced before its handler begins, and an answer before it is sent; all calls that wait at the same time share one fsync.
+    /// In one file, which is made if it does not exist, in a folder that does: survives the server's process and, if the disk keeps what it has confirmed,
+    /// its machine. One server owns it at a time. An intent is synced before its handler begins, and an answer before it is sent; all calls that wait at
+    /// the same time share one fsync. Only its owner can read the file, since it holds replies. A damaged file is refused and not written to.
     ///
     /// A call whose handler ran when the server died becomes a recorded Unknown: whether it had an effect cannot be known from here.
     #[cfg(feature = "redb")]
     pub fn durable(path: impl Into<PathBuf>) -> Self {
-        Store(Kind::Durable(redb::Options { path: path.into(), rerun_unfinished: false }))
+        Store(Kind::Durable(redb::Settings::new(path.into())))
     }
 
     /// In a PostgreSQL database that the replicas of a service share: any of them may answer a retry. `postgresql://user@host/database`.
@@ -111,7 +115,7 @@ impl Store {
         match &mut self.0 {
             Kind::Memory => {}
             #[cfg(feature = "redb")]
-            Kind::Durable(options) => options.rerun_unfinished = rerun,
+            Kind::Durable(settings) => settings.rerun_unfinished = rerun,
             #[cfg(feature = "postgres")]
             Kind::Postgres(settings) => settings.rerun_unfinished = rerun,
         }
@@ -123,14 +127,13 @@ impl Store {
 #[derive(Clone, Debug)]
 pub struct Opener {
     /// The server's life: the owner of what it claims.
-    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub incarnation: Incarnation,
     /// How long an idle session is kept.
-    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     pub retention: Duration,
 }
 
 /// A store that is open, or being opened, as its server sees it. Bounded by the server's window of open calls: each has one operation under way.
+#[derive(Debug)]
 pub struct Link {
     /// To be done.
     pub ops: mpsc::UnboundedSender<(Ticket, Op)>,
@@ -147,6 +150,17 @@ impl Link {
 }
 
 impl Store {
+    /// For one more server that is set up alike: nothing is shared with the one before.
+    pub(crate) fn anew(&self) -> Self {
+        #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
+        let mut store = self.clone();
+        #[cfg(feature = "postgres")]
+        if let Kind::Postgres(settings) = &mut store.0 {
+            settings.transactions = postgres::Transactions::default();
+        }
+        store
+    }
+
     /// What it survives.
     pub(crate) fn level(&self) -> Level {
         match &self.0 {
@@ -176,12 +190,12 @@ impl Store {
     /// If what was chosen makes no sense, or the file cannot be used.
     #[doc(hidden)]
     pub async fn open(self, opener: Opener) -> Result<Option<Link>, SetupError> {
-        #[cfg(not(feature = "postgres"))]
+        #[cfg(not(any(feature = "redb", feature = "postgres")))]
         let _ = opener;
         match self.0 {
             Kind::Memory => Ok(None),
             #[cfg(feature = "redb")]
-            Kind::Durable(options) => redb::open(options).await.map(Some),
+            Kind::Durable(settings) => redb::open(settings, opener).await.map(Some),
             #[cfg(feature = "postgres")]
             Kind::Postgres(settings) => postgres::open(settings, opener).map(Some),
         }

@@ -1,107 +1,262 @@
-//! The durable store: one file with a single owner. What waits while a flush is under way is the next transaction, so many calls share one fsync and none
-//! waits for a timer.
+//! The store `durable`: one file, written by a thread of its own. Operations that wait are one transaction and one fsync, and whatever arrives during a
+//! flush is the next batch: group commit without a timer. Each is told done when the flush has ended.
 //!
-//! It keeps no order of its own and decides nothing: operations are done as they are asked. The file is read once, when it is opened; from then on the
-//! server's memory knows all that is in it.
+//! It is not read, except when it is opened: the machine above holds all of it in memory. And it does not try again: a write or fsync that has failed
+//! stops it for good, since what the system has then dropped cannot be known.
+//!
+//! redb commits with one fsync: pages, their checksums and the switch to them are written together, and a commit that a crash has torn is noticed at the
+//! next opening and undone as a whole. Its two-phase commit and quick repair cost a second fsync for each batch. The first defends against a peer that
+//! knows the file and times a crash; here it would have to forge XXH3 among random registrations. The second spares a walk through the file after a
+//! crash; here the file is read as a whole at every opening. What one fsync cannot tell apart: a torn last commit, and a last commit whose bits were
+//! flipped after a crash and before the opening. Both are undone.
 
+mod batch;
 mod codec;
-mod dry_run;
-mod file;
+mod guard;
+mod opening;
+#[cfg(test)]
+mod tests;
 
-use std::panic::AssertUnwindSafe;
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
+use redb::{Database, DatabaseError, Durability, StorageError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Link;
+use self::batch::Batch;
+use self::codec::Broken;
+use super::{Link, Opener};
 use crate::error::SetupError;
-use crate::protocol::store::{Op, StoreEvent, Ticket};
-use file::File;
+use crate::protocol::Incarnation;
+use crate::protocol::store::{Op, Opened, StoreEvent, Ticket};
+use crate::sabotage::{kill_point, planted};
 
-/// How the file is used.
+/// Operations in one transaction. 4,096: four windows of 1,024 calls; a batch of so many takes some 20 ms, so more would only make the first wait longer.
+const BATCH: usize = 4096;
+
+/// Memory for pages of the file. 32 MiB: the paths to all rows of some million records; redb's default is 1 GiB, but everything is in the server's memory
+/// as well, and a row is read only when it is changed.
+const CACHE: usize = 32 * 1024 * 1024;
+
+/// Where, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
-    pub path: PathBuf,
-    /// An intent without a completion is removed when the file is opened, so that a retry runs it again.
+pub(super) struct Settings {
+    path: PathBuf,
+    /// See [`Store::rerun_unfinished`](super::Store::rerun_unfinished).
     pub rerun_unfinished: bool,
 }
 
-/// Operations done in one transaction: far more than are ever open at 64 in flight, few enough that the first does not wait for long.
-const BATCH: usize = 4_096;
-
-/// Opens the file, or makes it, and starts the thread that writes it.
-pub(crate) async fn open(options: Options) -> Result<Link, SetupError> {
-    let path = options.path.clone();
-    start(options, move || file::database(&path)).await
-}
-
-/// As [`open`], with storage of any kind.
-async fn start(
-    options: Options,
-    database: impl FnOnce() -> Result<redb::Database, String> + Send + 'static,
-) -> Result<Link, SetupError> {
-    let failed = {
-        let path = options.path.clone();
-        move |why: String| SetupError::new(format!("open the store {}", path.display()), why)
-    };
-    let (ops, asked) = mpsc::unbounded_channel();
-    let (say, events) = mpsc::unbounded_channel();
-    let (open, is_open) = oneshot::channel();
-    let thread = move || {
-        // A file that is damaged in a way that nothing foresaw must not take the process along.
-        let opened = caught(|| File::open(database()?, options.rerun_unfinished));
-        let mut file = match opened.and_then(|opened| opened) {
-            Ok((file, content)) => {
-                let _ = say.send(StoreEvent::Opened(Box::new(content)));
-                let _ = open.send(Ok(()));
-                file
-            }
-            Err(why) => return drop(open.send(Err(why))),
-        };
-        serve(&mut file, asked, &say);
-        // The lock is released before the last sender of events is dropped: whoever waits for that may open the file again.
-        drop(file);
-        drop(say);
-    };
-    std::thread::Builder::new()
-        .name("selfsame-store".into())
-        .spawn(thread)
-        .map_err(|error| failed(error.to_string()))?;
-    match is_open.await {
-        Ok(Ok(())) => Ok(Link { ops, events }),
-        Ok(Err(why)) => Err(failed(why)),
-        Err(_) => Err(failed("its thread has ended".into())),
+impl Settings {
+    pub fn new(path: PathBuf) -> Self {
+        Settings { path, rerun_unfinished: false }
     }
 }
 
-/// Does what is asked until nobody asks any more, or something fails.
-fn serve(
-    file: &mut File,
-    mut asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
-    say: &mpsc::UnboundedSender<StoreEvent>,
-) {
-    let mut batch = Vec::new();
-    while asked.blocking_recv_many(&mut batch, BATCH) > 0 {
-        match caught(|| file.write(batch.drain(..))).and_then(|written| written) {
-            Ok(done) => {
-                for (ticket, done) in done {
-                    // A server that has ended wants no answer.
-                    let _ = say.send(StoreEvent::Done(ticket, done));
+static FLUSHES: AtomicU64 = AtomicU64::new(0);
+
+/// How many transactions the durable stores of this process have made durable, each with one fsync. For benchmarks.
+pub fn flushes() -> u64 {
+    FLUSHES.load(Ordering::Relaxed)
+}
+
+/// Why a store cannot be opened, or stops.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Row(#[from] Broken),
+    #[error("there is no head of a store in it")]
+    NotAStore,
+    #[error("the file is empty")]
+    Empty,
+    #[error("redb panicked: {0}")]
+    Panic(String),
+    #[error(transparent)]
+    Redb(Box<redb::Error>),
+}
+
+macro_rules! from_redb {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::Redb(Box::new(error.into()))
+            }
+        })+
+    };
+}
+
+from_redb!(
+    io::Error,
+    DatabaseError,
+    StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);
+
+impl Failure {
+    /// What happened, and what to do, for whoever tried to open the file.
+    fn advice(&self) -> String {
+        const DAMAGED: &str = "the file was left as it is. Put a backup in its place, or move it away: a new store is then begun, \
+                               and callers of calls that this one knew are told Unknown";
+        const NO_STORE: &str =
+            "it is not the file of a store; it was left as it is. Choose another path, or move it away";
+        match self {
+            Failure::Row(Broken::Version(_)) => {
+                format!("{self}; the file was left as it is. Open it with the version of selfsame that wrote it")
+            }
+            Failure::NotAStore | Failure::Empty => format!("{self}: {NO_STORE}"),
+            Failure::Row(_) | Failure::Panic(_) => format!("it is damaged ({self}); {DAMAGED}"),
+            Failure::Redb(error) => match &**error {
+                redb::Error::DatabaseAlreadyOpen => {
+                    "another server has it open, and a store has one owner. End that one, or choose another path".into()
                 }
-            }
-            Err(why) => {
-                // After a failed write or fsync nobody knows what is on the disk, and another fsync would not tell.
-                let _ = say.send(StoreEvent::Stopped(why));
-                return;
-            }
+                redb::Error::UpgradeRequired(version) => format!(
+                    "it is a file of redb's format {version}, which this build does not read; the file was left as it is. Open it with the \
+                     version of selfsame that wrote it"
+                ),
+                redb::Error::Io(error) => match error.kind() {
+                    io::ErrorKind::InvalidData => format!("{error}: {NO_STORE}"),
+                    io::ErrorKind::UnexpectedEof => format!("it is damaged ({error}); {DAMAGED}"),
+                    io::ErrorKind::NotFound => format!("{error}: its folder has to exist"),
+                    io::ErrorKind::PermissionDenied => {
+                        format!("{error}: the file and its folder have to be readable and writable")
+                    }
+                    _ => error.to_string(),
+                },
+                error => format!("it is damaged ({error}); {DAMAGED}"),
+            },
         }
     }
 }
 
-fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        format!("the file could not be handled: {}", text.unwrap_or("no message"))
-    })
+/// Opens the file and starts its thread.
+pub(super) async fn open(settings: Settings, opener: Opener) -> Result<Link, SetupError> {
+    let what = format!("open the store {}", settings.path.display());
+    let (ops, asked) = mpsc::unbounded_channel();
+    let (tell, events) = mpsc::unbounded_channel();
+    let (open, is_open) = oneshot::channel();
+    let thread = thread::Builder::new().name("selfsame-store".into()).spawn(move || {
+        let opening = catch_unwind(AssertUnwindSafe(|| opening::open_file(&settings, opener.incarnation)))
+            .unwrap_or_else(|panic| Err(Failure::Panic(why_it_panicked(&*panic))));
+        match opening {
+            Ok((database, opened)) => {
+                let _ = open.send(Ok(()));
+                serve(Writer { database, incarnation: opener.incarnation }, opened, asked, tell);
+            }
+            Err(failure) => drop(open.send(Err(failure.advice()))),
+        }
+    });
+    thread.map_err(|error| SetupError::new(&what, format!("no thread could be started: {error}")))?;
+    match is_open.await {
+        Ok(Ok(())) => Ok(Link { ops, events }),
+        Ok(Err(advice)) => Err(SetupError::new(what, advice)),
+        Err(_) => Err(SetupError::new(what, "its thread has ended")),
+    }
+}
+
+/// Serves until nobody asks any more, or something fails. `tell` is dropped last: who sees the channel closed finds the file closed.
+fn serve(
+    writer: Writer,
+    opened: Opened,
+    asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
+    tell: mpsc::UnboundedSender<StoreEvent>,
+) {
+    let _ = tell.send(StoreEvent::Opened(Box::new(opened)));
+    let ended = catch_unwind(AssertUnwindSafe(|| writer.run(asked, &tell)));
+    let stopped = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(failure)) => failure.to_string(),
+        Err(panic) => format!("a panic: {}", why_it_panicked(&*panic)),
+    };
+    let _ = tell.send(StoreEvent::Stopped(stopped));
+}
+
+/// The only writer of the file.
+struct Writer {
+    database: Database,
+    incarnation: Incarnation,
+}
+
+impl Writer {
+    fn run(
+        self,
+        mut asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
+        tell: &mpsc::UnboundedSender<StoreEvent>,
+    ) -> Result<(), Failure> {
+        let mut batch = Vec::new();
+        while asked.blocking_recv_many(&mut batch, BATCH) > 0 {
+            self.flush(&mut batch, tell)?;
+        }
+        // Closing writes what was not yet durable.
+        drop(self.database);
+        Ok(())
+    }
+
+    /// One transaction: the operations in their order, the commit, then what became of them.
+    fn flush(
+        &self,
+        batch: &mut Vec<(Ticket, Op)>,
+        tell: &mpsc::UnboundedSender<StoreEvent>,
+    ) -> Result<(), Failure> {
+        let urgency = Urgency::of(batch);
+        let mut transaction = self.database.begin_write()?;
+        let lazy = !urgency.durable || planted!(SkippedFsync);
+        transaction.set_durability(if lazy { Durability::None } else { Durability::Immediate })?;
+        let mut done = Vec::with_capacity(batch.len());
+        {
+            let mut tables = Batch::open(&transaction, self.incarnation)?;
+            for (ticket, op) in batch.drain(..) {
+                done.push(StoreEvent::Done(ticket, tables.apply(op)?));
+            }
+        }
+        if urgency.claims {
+            kill_point!("intent-written");
+        }
+        if urgency.finishes {
+            kill_point!("completion-written");
+        }
+        transaction.commit()?;
+        if !lazy {
+            FLUSHES.fetch_add(1, Ordering::Relaxed);
+        }
+        if urgency.claims {
+            kill_point!("intent-synced");
+        }
+        if urgency.finishes {
+            kill_point!("completion-synced");
+        }
+        // Who does not listen any more is about to close.
+        done.into_iter().for_each(|event| drop(tell.send(event)));
+        Ok(())
+    }
+}
+
+/// What is in a batch.
+struct Urgency {
+    /// Something has to be durable when it is told done. Closed numbers, ended sessions and expired records need not be: after a crash they are there as a
+    /// whole or not at all, and no attempt of before the crash is admitted after it without a hello.
+    durable: bool,
+    claims: bool,
+    finishes: bool,
+}
+
+impl Urgency {
+    fn of(batch: &[(Ticket, Op)]) -> Self {
+        let any = |is: fn(&Op) -> bool| batch.iter().any(|(_, op)| is(op));
+        Urgency {
+            durable: any(|op| matches!(op, Op::Register { .. } | Op::Claim(_) | Op::Finish { .. })),
+            claims: any(|op| matches!(op, Op::Claim(_))),
+            finishes: any(|op| matches!(op, Op::Finish { .. })),
+        }
+    }
+}
+
+fn why_it_panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a text".into())
 }

@@ -291,6 +291,12 @@ impl Calls {
         Some(handle)
     }
 
+    /// The slots that are used, each as its next tenant finds it, and in which order they are used again.
+    #[cfg(feature = "sabotage")]
+    pub(super) fn places(&self) -> (Vec<u32>, &[u32]) {
+        (self.slots.iter().map(|slot| slot.life).collect(), &self.free)
+    }
+
     #[cfg(test)]
     pub(super) fn timers(&self) -> usize {
         self.timers.len()

@@ -60,7 +60,7 @@ impl Dedup {
         let Some(record) = self.records.at_mut(slot) else {
             return self.refuse(call, Refusal::InProgress, true, "");
         };
-        if let Err(refusal) = Imprint::new(attempt).matches(&record.imprint, record.id)
+        if let Err(refusal) = Imprint::of(attempt).matches(&record.imprint, record.id)
             && !(planted!(MismatchReplays) && refusal == Refusal::Mismatch)
             && !(planted!(StampNotCompared) && refusal == Refusal::SessionShared)
         {

@@ -252,7 +252,9 @@ impl Dedup {
     /// What a store has to keep of this end, if anything: the answer, or in its place a tombstone if it is too large.
     pub(in crate::protocol) fn to_keep(&self, execution: Execution, terminal: &Terminal) -> Option<Answer> {
         let record = self.records.at(execution.slot)?;
-        if matches!(&record.state, State::Running(running) if running.collected) {
+        // Where other replicas write too, the watermark that passed the record may not be there yet: without a record a copy would run again. It
+        // goes with the next numbers that are closed.
+        if matches!(&record.state, State::Running(running) if running.collected) && !self.is_cache() {
             return None;
         }
         match terminal.clone().verdict() {

@@ -11,7 +11,7 @@ const BUCKET: u64 = 4_096;
 /// A keyed record and its expiry.
 pub(super) type Expiring = (WallTime, Principal, u128);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Expiries {
     /// By the first millisecond after the bucket. None is empty.
     buckets: BTreeMap<u64, Vec<Expiring>>,

@@ -11,7 +11,7 @@ use super::record::{Records, Slot};
 use crate::protocol::CallId;
 
 /// Places of keyed records. Peers choose the keys, so they are hashed under a secret; no result depends on the order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Keys {
     table: HashTable<Place>,
     secret: RandomState,

@@ -33,7 +33,7 @@ pub struct Imprint {
 
 impl Imprint {
     /// Of an attempt.
-    pub(super) fn new(attempt: &Attempt<'_>) -> Self {
+    pub fn of(attempt: &Attempt<'_>) -> Self {
         let Call { interface, method, first_stamp, .. } = *attempt.call;
         Imprint { interface, method, digest: attempt.digest, first_stamp }
     }
@@ -54,7 +54,7 @@ impl Imprint {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     /// The call, by its nonce as it was when it was admitted.
     pub registration: Registration,
@@ -64,16 +64,16 @@ pub(super) struct Record {
     pub kept: bool,
     pub imprint: Imprint,
     pub state: State,
-    serial: u64,
+    pub(super) serial: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum State {
     Running(Running),
     Done(Answer),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Running {
     pub waiters: Waiters,
     /// The handler has begun.
@@ -94,7 +94,7 @@ pub(super) struct Waiter {
 }
 
 /// The attempts that wait for one run. The first is stored apart: nearly always it stays the only one, and costs no allocation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Waiters {
     first: Waiter,
     more: Vec<Waiter>,
@@ -151,7 +151,7 @@ impl Record {
             principal: attempt.principal,
             id: call.id,
             kept,
-            imprint: Imprint::new(attempt),
+            imprint: Imprint::of(attempt),
             state: State::Running(Running {
                 waiters: Waiters::new(Waiter::new(attempt)),
                 started: false,
@@ -204,11 +204,11 @@ pub(super) fn copied(answer: &Answer) -> Answer {
 }
 
 /// A table of records with stable indices. Its bound is its owner's business.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Records {
-    slots: Vec<Option<Record>>,
-    free: Vec<Slot>,
-    serial: u64,
+    pub(super) slots: Vec<Option<Record>>,
+    pub(super) free: Vec<Slot>,
+    pub(super) serial: u64,
     /// Bytes of replies kept for sequenced calls.
     pub bytes: usize,
     /// Bytes of replies kept for keyed calls.

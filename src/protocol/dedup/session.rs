@@ -53,14 +53,14 @@ impl Mark {
 }
 
 /// What is noted of one open number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub mark: Mark,
     /// Its record; or, of a class without records, the latest run.
     pub slot: Option<Slot>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     pub principal: Principal,
     /// When the client was last heard of.

@@ -52,6 +52,14 @@ impl Dedup {
         self.sessions.get(&registration).is_some_and(|session| session.principal == principal)
     }
 
+    /// The client has closed this call while it ran.
+    pub fn has_closed(&self, intent: &Intent) -> bool {
+        match (intent.id, self.sessions.get(&intent.registration)) {
+            (CallId::Sequenced(number), Some(session)) => session.closed.contains(number),
+            _ => false,
+        }
+    }
+
     /// The numbers that the session's client has closed: all below, and ranges above.
     pub fn closed(&self, registration: Registration) -> Option<(u64, Vec<(u64, u64)>)> {
         let session = self.sessions.get(&registration)?;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::dedup::{Execution, Now, Terminal};
+use super::super::dedup::{Attempt, Execution, Imprint, Now, Terminal};
 use super::super::store::{Done, Found, Intent, Kept, Op};
+use super::super::wire::{Answer, Reply};
 use super::super::{Level, Refusal};
-use super::{AGAIN, Action, Asked, LATEST, Replica};
+use super::{AGAIN, Action, Asked, DOUBTED, Doubted, LATEST, Replica};
 use crate::sabotage::planted;
 
 /// Why something has to be settled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// The claim is in doubt; the handler has not begun.
     Claim(Duration),
@@ -32,7 +33,11 @@ impl Replica {
             }
             Asked::Finish(execution, terminal) => self.finished(execution, terminal, done, now),
             Asked::Close(registration) => self.numbers_closed(registration, &done, now),
-            Asked::Expire | Asked::Upkeep | Asked::End => {}
+            Asked::End(registration) => {
+                self.ending.remove(&registration);
+            }
+            Asked::Stale(doubted) => self.stale_or_not(*doubted, done),
+            Asked::Expire | Asked::Upkeep => {}
         }
     }
 
@@ -198,6 +203,41 @@ impl Replica {
                 self.ask_later(Op::Settle(intent), again, pause, now);
             }
         }
+    }
+
+    /// Asks the store what it says of a call that this table takes for stale. An insert that waits for whoever holds the record, taken back: only so is the
+    /// store's watermark one that no claim is under way against.
+    pub(super) fn ask_whether_stale(&mut self, attempt: &Attempt<'_>, reply: Reply) {
+        if self.doubted >= DOUBTED {
+            return;
+        }
+        self.doubted += 1;
+        let intent = Intent {
+            registration: reply.registration,
+            principal: attempt.principal,
+            id: reply.id,
+            imprint: Imprint::of(attempt),
+        };
+        let doubted = Doubted { to: attempt.from, reply, intent };
+        self.ask(Op::Settle(intent), Asked::Stale(Box::new(doubted)));
+    }
+
+    fn stale_or_not(&mut self, doubted: Doubted, done: Done) {
+        self.doubted -= 1;
+        let Doubted { to, mut reply, intent } = doubted;
+        match done {
+            Done::Passed => {}
+            Done::Found(Found { imprint, state: Kept::Ended(answer) }) => {
+                match (intent.imprint.matches(&imprint, intent.id), &mut reply.answer) {
+                    (Ok(()), _) => (reply.answer, reply.replayed) = (answer, true),
+                    (Err(refusal), Answer::Refused(refused)) => refused.refusal = refusal,
+                    (Err(_), _) => return,
+                }
+            }
+            // Not known, or not to be said from here: who still waits asks again.
+            _ => return,
+        }
+        self.actions.push_back(Action::Reply { to, reply });
     }
 }
 

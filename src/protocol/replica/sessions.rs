@@ -7,7 +7,7 @@ use super::super::{ConnectionId, Level, Moment, Principal, Refusal, Registration
 use super::{Action, Asked, LATEST, Replica, STORE_PAUSE, State};
 
 /// A hello that waits for the store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Greeting {
     pub from: ConnectionId,
     hello: Hello,
@@ -64,7 +64,7 @@ impl Replica {
             self.remember(registration, now.moment);
         } else if self.level == Level::Durable {
             // There was no room for it here.
-            self.ask(Op::End(registration), Asked::End);
+            self.end_in_store(registration);
         }
     }
 
@@ -149,6 +149,12 @@ impl Replica {
             }
         }
         self.closing.remove(&registration);
+    }
+
+    /// A session is over here. Nobody is told before it is over in the file as well, where it would begin anew after a crash.
+    pub(super) fn end_in_store(&mut self, registration: Registration) {
+        self.ending.insert(registration);
+        self.ask(Op::End(registration), Asked::End(registration));
     }
 
     /// The store does not have the session any more.

@@ -107,7 +107,13 @@ impl Engine {
         }
     }
 
-    fn start(&mut self, execution: Execution, incoming: Incoming) {
+    #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
+    fn start(&mut self, execution: Execution, mut incoming: Incoming) {
+        #[cfg(feature = "postgres")]
+        if let Some(transactions) = &self.transactions {
+            let claim = self.replica.claim(execution);
+            incoming.context.set_transaction(claim.and_then(|claim| transactions.of(claim)));
+        }
         self.counters.executed += 1;
         let Some((service, method)) = self.routes.method(incoming.interface, incoming.ordinal) else {
             return;

@@ -38,6 +38,11 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
+    /// This call has no transaction: the server's store is not an atomic one, or the method is not of class `once`.
+    #[error(
+        "the call has no transaction: its server's store is not Store::atomic, or its method is not of class once"
+    )]
+    None,
     /// The call has ended, by its answer or because it took too long: the statement was not run.
     #[error(
         "the transaction of the call is over: the handler has answered, or ran out of time. The statement was not run"

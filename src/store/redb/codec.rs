@@ -1,230 +1,384 @@
-//! Sessions and records as bytes: fixed fields, little-endian, then what is of variable length, then a checksum over the key and all of it. A value that does
-//! not decode to the last byte is damage, and said to be.
+//! The bytes of the rows in a durable store's file. Not a general format: a row is read by the version that wrote it, and the version is in the file.
 //!
-//! ```text
-//! session  principal 8 · below 8 · ranges: count 4, (first 8, last 8) each · checksum 8
-//! record   registration 16 · principal 8 · issued 8 · expiry 8 · interface 8 · method 2 · digest 16 · first stamp 8 · state 1 · … · checksum 8
-//!          state 0 running, 1 ok, 2 declined, 3 failed, 4 refused
-//!          1: body · 2: fault 8, body · 3: message · 4: refusal 1, ambiguous 1, retry after in ms + 1 (0: none) 8, message
-//!          body, message: length 4, bytes
-//! ```
+//! All numbers are little-endian. Every value ends with 8 bytes of XXH3 over its key, with the table's letter, and what comes before: a flipped bit, or a
+//! row in the wrong place, is noticed.
+//!
+//! | row | key | value, before its checksum |
+//! | --- | --- | --- |
+//! | head `h` | nothing | magic 8, version 2, store 16, generation 8, ordinal 8, born 8, floor 8 |
+//! | session `r` | registration 16 | principal 8, below 8, count 4, then each range: first 8, last 8 |
+//! | sequenced `s` | registration 16, number 8 | record |
+//! | keyed `k` | principal 8, key 16 | record |
+//!
+//! A record: state 1 (0 running, 1 ended), registration 16, principal 8, issued 8, expiry 8 (both 0 if sequenced), interface 8, method 2, digest 16,
+//! first stamp 8; then, if running, its incarnation 8; if ended, its answer:
+//!
+//! | answer | bytes |
+//! | --- | --- |
+//! | ok | 0, body |
+//! | declined | 1, type id of the fault 8, body |
+//! | failed | 2, text |
+//! | refused | 3, refusal 1, ambiguous 1, retry after: 0, or 1 and seconds 8 and nanoseconds 4; text |
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::protocol::dedup::Imprint;
-use crate::protocol::store::{Intent, Kept, StoredSession};
+use crate::protocol::store::{Intent, Kept, RecordId, StoredSession};
 use crate::protocol::wire::{Answer, Refused};
 use crate::protocol::{CallId, Incarnation, Key, Principal, Refusal, Registration, Stamp, WallTime};
 
-/// Why a value is not what was written.
-pub(super) type Damage = &'static str;
+const MAGIC: [u8; 8] = *b"selfsame";
+/// Of the rows in the file. Raised with every change of them.
+pub(super) const VERSION: u16 = 1;
 
-/// The key of a record in the file, and in its checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Sequenced(u128, u64),
-    Keyed(u64, u128),
+/// A row that is not as it was written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the checksum of {0} does not match")]
+    Checksum(String),
+    #[error("{0} makes no sense, although its checksum matches")]
+    Content(String),
+    #[error("its format is version {0}, and this build knows version {VERSION}")]
+    Version(u16),
 }
 
-impl Place {
-    fn seed(self) -> u64 {
-        let mut key = [0; 25];
-        let (kind, wide, narrow) = match self {
-            Place::Sequenced(registration, number) => (1, registration, number),
-            Place::Keyed(principal, key) => (2, key, principal),
+/// Which row: its table and its key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Row {
+    Head,
+    Session(Registration),
+    Record(RecordId),
+}
+
+impl Row {
+    fn hash(self, value: &[u8]) -> [u8; 8] {
+        let mut hash = Xxh3Default::new();
+        match self {
+            Row::Head => hash.update(b"h"),
+            Row::Session(registration) => {
+                hash.update(b"r");
+                hash.update(&registration.0.to_le_bytes());
+            }
+            Row::Record(RecordId::Sequenced(registration, number)) => {
+                hash.update(b"s");
+                hash.update(&registration.0.to_le_bytes());
+                hash.update(&number.to_le_bytes());
+            }
+            Row::Record(RecordId::Keyed(principal, key)) => {
+                hash.update(b"k");
+                hash.update(&principal.0.to_le_bytes());
+                hash.update(&key.to_le_bytes());
+            }
+        }
+        hash.update(value);
+        hash.digest().to_le_bytes()
+    }
+
+    fn seal(self, mut value: Vec<u8>) -> Vec<u8> {
+        let hash = self.hash(&value);
+        value.extend(hash);
+        value
+    }
+
+    fn open(self, value: &[u8]) -> Result<Reader<'_>, Broken> {
+        match value.split_last_chunk::<8>() {
+            Some((value, checksum)) if *checksum == self.hash(value) => Ok(Reader(value)),
+            _ => Err(Broken::Checksum(self.name())),
+        }
+    }
+
+    fn senseless(self) -> Broken {
+        Broken::Content(self.name())
+    }
+
+    fn name(self) -> String {
+        match self {
+            Row::Head => "the head of the store".into(),
+            Row::Session(registration) => format!("session {registration}"),
+            Row::Record(RecordId::Sequenced(registration, number)) => {
+                format!("the record of call {number} of session {registration}")
+            }
+            Row::Record(RecordId::Keyed(_, key)) => format!("the record of key {key:032x}"),
+        }
+    }
+}
+
+/// What the file says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub store: u128,
+    pub generation: u64,
+    pub ordinal: u64,
+    pub born: WallTime,
+    pub floor: WallTime,
+}
+
+impl Head {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend(VERSION.to_le_bytes());
+        out.extend(self.store.to_le_bytes());
+        for number in [self.generation, self.ordinal, self.born.0, self.floor.0] {
+            out.extend(number.to_le_bytes());
+        }
+        Row::Head.seal(out)
+    }
+
+    pub fn decode(value: &[u8]) -> Result<Self, Broken> {
+        let mut reader = Row::Head.open(value)?;
+        let senseless = || Row::Head.senseless();
+        if reader.array() != Some(MAGIC) {
+            return Err(senseless());
+        }
+        match reader.u16().ok_or_else(senseless)? {
+            VERSION => {}
+            other => return Err(Broken::Version(other)),
+        }
+        let mut head = || {
+            Some(Head {
+                store: reader.u128()?,
+                generation: reader.u64()?,
+                ordinal: reader.u64()?,
+                born: WallTime(reader.u64()?),
+                floor: WallTime(reader.u64()?),
+            })
         };
-        key[0] = kind;
-        key[1..17].copy_from_slice(&wide.to_le_bytes());
-        key[17..].copy_from_slice(&narrow.to_le_bytes());
-        xxhash_rust::xxh3::xxh3_64(&key)
+        head().filter(|_| reader.is_empty()).ok_or_else(senseless)
     }
-}
-
-fn sealed(mut value: Vec<u8>, seed: u64) -> Vec<u8> {
-    let checksum = xxhash_rust::xxh3::xxh3_64_with_seed(&value, seed);
-    value.extend(checksum.to_le_bytes());
-    value
-}
-
-fn unsealed(value: &[u8], seed: u64) -> Result<Reader<'_>, Damage> {
-    let (value, checksum) = value.split_last_chunk::<8>().ok_or("it is too short")?;
-    if xxhash_rust::xxh3::xxh3_64_with_seed(value, seed) != u64::from_le_bytes(*checksum) {
-        return Err("its checksum is not that of its bytes");
-    }
-    Ok(Reader(value))
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or("it ends too early")?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn u8(&mut self) -> Result<u8, Damage> {
-        Ok(self.take::<1>()?[0])
-    }
-
-    fn u16(&mut self) -> Result<u16, Damage> {
-        Ok(u16::from_le_bytes(self.take()?))
-    }
-
-    fn u32(&mut self) -> Result<u32, Damage> {
-        Ok(u32::from_le_bytes(self.take()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, Damage> {
-        Ok(u64::from_le_bytes(self.take()?))
-    }
-
-    fn u128(&mut self) -> Result<u128, Damage> {
-        Ok(u128::from_le_bytes(self.take()?))
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], Damage> {
-        let length = self.u32()? as usize;
-        let (taken, rest) = self.0.split_at_checked(length).ok_or("it ends too early")?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn text(&mut self) -> Result<String, Damage> {
-        Ok(str::from_utf8(self.bytes()?).map_err(|_| "a text is not UTF-8")?.into())
-    }
-
-    fn end(&self) -> Result<(), Damage> {
-        if self.0.is_empty() { Ok(()) } else { Err("it goes on after its end") }
-    }
-}
-
-fn put_bytes(value: &mut Vec<u8>, bytes: &[u8]) {
-    // Bodies are bounded far below by the server's limits.
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    value.extend(length.to_le_bytes());
-    value.extend(&bytes[..length as usize]);
 }
 
 pub(super) fn encode_session(session: &StoredSession) -> Vec<u8> {
-    let StoredSession { registration, principal, below, ranges } = session;
-    let mut value = Vec::with_capacity(28 + 16 * ranges.len());
-    value.extend(principal.0.to_le_bytes());
-    value.extend(below.to_le_bytes());
-    value.extend((ranges.len() as u32).to_le_bytes());
-    for (first, last) in ranges {
-        value.extend(first.to_le_bytes());
-        value.extend(last.to_le_bytes());
+    let mut out = Vec::with_capacity(28 + 16 * session.ranges.len());
+    out.extend(session.principal.0.to_le_bytes());
+    out.extend(session.below.to_le_bytes());
+    out.extend((session.ranges.len() as u32).to_le_bytes());
+    for (first, last) in &session.ranges {
+        out.extend(first.to_le_bytes());
+        out.extend(last.to_le_bytes());
     }
-    sealed(value, registration.0 as u64)
+    Row::Session(session.registration).seal(out)
 }
 
-pub(super) fn decode_session(registration: Registration, value: &[u8]) -> Result<StoredSession, Damage> {
-    let mut reader = unsealed(value, registration.0 as u64)?;
-    let (principal, below) = (Principal(reader.u64()?), reader.u64()?);
-    let count = reader.u32()? as usize;
-    if reader.0.len() != count * 16 {
-        return Err("its ranges are not as many as it says");
-    }
-    let ranges = (0..count).map(|_| Ok((reader.u64()?, reader.u64()?))).collect::<Result<_, Damage>>()?;
-    Ok(StoredSession { registration, principal, below, ranges })
+pub(super) fn decode_session(registration: Registration, value: &[u8]) -> Result<StoredSession, Broken> {
+    let row = Row::Session(registration);
+    let mut reader = row.open(value)?;
+    let mut session = || {
+        let (principal, below) = (Principal(reader.u64()?), reader.u64()?);
+        // The list ends with the value, so that a wrong count cannot ask for memory.
+        let count = reader.u32()? as usize;
+        let ranges: Vec<_> = std::iter::from_fn(|| Some((reader.u64()?, reader.u64()?))).collect();
+        (ranges.len() == count).then_some(StoredSession { registration, principal, below, ranges })
+    };
+    session().filter(|_| reader.is_empty()).ok_or_else(|| row.senseless())
 }
 
-/// A record that runs (`None`) or has ended.
-pub(super) fn encode_record(place: Place, intent: &Intent, answer: Option<&Answer>) -> Vec<u8> {
-    let Intent { registration, principal, id, imprint } = intent;
-    let Imprint { interface, method, digest, first_stamp } = imprint;
-    let (issued, expiry) = match id {
+const RUNNING: u8 = 0;
+const ENDED: u8 = 1;
+
+/// Of the value of a record, without a look at the rest.
+pub(super) fn is_running(value: &[u8]) -> bool {
+    value.first() == Some(&RUNNING)
+}
+
+pub(super) fn encode_record(intent: &Intent, state: &Kept) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(if matches!(state, Kept::Running(_)) { RUNNING } else { ENDED });
+    out.extend(intent.registration.0.to_le_bytes());
+    let (issued, expiry) = match intent.id {
         CallId::Sequenced(_) => (0, 0),
         CallId::Keyed(key) => (key.issued.0, key.expiry.0),
     };
-    let mut value = Vec::with_capacity(96 + answer.map_or(0, size));
-    value.extend(registration.0.to_le_bytes());
-    value.extend(principal.0.to_le_bytes());
-    value.extend(issued.to_le_bytes());
-    value.extend(expiry.to_le_bytes());
-    value.extend(interface.to_le_bytes());
-    value.extend(method.to_le_bytes());
-    value.extend(digest.to_le_bytes());
-    value.extend(first_stamp.0.to_le_bytes());
-    match answer {
-        None => value.push(0),
-        Some(Answer::Ok(body)) => {
-            value.push(1);
-            put_bytes(&mut value, body);
-        }
-        Some(Answer::Declined { fault, body }) => {
-            value.push(2);
-            value.extend(fault.to_le_bytes());
-            put_bytes(&mut value, body);
-        }
-        Some(Answer::Failed(message)) => {
-            value.push(3);
-            put_bytes(&mut value, message.as_bytes());
-        }
-        Some(Answer::Refused(Refused { refusal, ambiguous, retry_after, message })) => {
-            value.push(4);
-            value.push(number_of(*refusal));
-            value.push(u8::from(*ambiguous));
-            let millis = retry_after.map_or(0, |after| after.as_millis() as u64 + 1);
-            value.extend(millis.to_le_bytes());
-            put_bytes(&mut value, message.as_bytes());
-        }
+    let Imprint { interface, method, digest, first_stamp } = intent.imprint;
+    for number in [intent.principal.0, issued, expiry, interface] {
+        out.extend(number.to_le_bytes());
     }
-    sealed(value, place.seed())
+    out.extend(method.to_le_bytes());
+    out.extend(digest.to_le_bytes());
+    out.extend(first_stamp.0.to_le_bytes());
+    match state {
+        Kept::Running(incarnation) => out.extend(incarnation.0.to_le_bytes()),
+        Kept::Ended(answer) => encode_answer(&mut out, answer),
+    }
+    Row::Record(intent.record()).seal(out)
 }
 
-fn size(answer: &Answer) -> usize {
-    match answer {
-        Answer::Ok(body) | Answer::Declined { body, .. } => body.len() + 12,
-        Answer::Failed(message) | Answer::Refused(Refused { message, .. }) => message.len() + 14,
-    }
+pub(super) fn decode_record(id: RecordId, value: &[u8]) -> Result<(Intent, Kept), Broken> {
+    let row = Row::Record(id);
+    let reader = row.open(value)?;
+    record(id, reader).filter(|(intent, _)| intent.record() == id).ok_or_else(|| row.senseless())
 }
 
-pub(super) fn decode_record(place: Place, value: &[u8]) -> Result<(Intent, Kept), Damage> {
-    let mut reader = unsealed(value, place.seed())?;
+fn record(id: RecordId, mut reader: Reader<'_>) -> Option<(Intent, Kept)> {
+    let state = reader.u8()?;
     let registration = Registration(reader.u128()?);
     let principal = Principal(reader.u64()?);
     let (issued, expiry) = (WallTime(reader.u64()?), WallTime(reader.u64()?));
-    let id = match place {
-        Place::Sequenced(_, number) => CallId::Sequenced(number),
-        Place::Keyed(_, key) => CallId::Keyed(Key { key, issued, expiry }),
+    let interface = reader.u64()?;
+    let method = reader.u16()?;
+    let digest = reader.u128()?;
+    let first_stamp = Stamp(reader.u64()?);
+    let id = match id {
+        RecordId::Sequenced(_, number) => CallId::Sequenced(number),
+        RecordId::Keyed(_, key) => CallId::Keyed(Key { key, issued, expiry }),
     };
-    let (interface, method) = (reader.u64()?, reader.u16()?);
-    let (digest, first_stamp) = (reader.u128()?, Stamp(reader.u64()?));
+    let state = match state {
+        RUNNING => {
+            let incarnation = Incarnation(reader.u64()?);
+            reader.is_empty().then_some(Kept::Running(incarnation))?
+        }
+        ENDED => Kept::Ended(decode_answer(reader)?),
+        _ => return None,
+    };
     let imprint = Imprint { interface, method, digest, first_stamp };
-    let kept = match reader.u8()? {
-        0 => Kept::Running(Incarnation(0)),
-        1 => Kept::Ended(Answer::Ok(Bytes::copy_from_slice(reader.bytes()?))),
-        2 => {
-            let fault = reader.u64()?;
-            Kept::Ended(Answer::Declined { fault, body: Bytes::copy_from_slice(reader.bytes()?) })
+    Some((Intent { registration, principal, id, imprint }, state))
+}
+
+fn encode_answer(out: &mut Vec<u8>, answer: &Answer) {
+    match answer {
+        Answer::Ok(body) => {
+            out.push(0);
+            out.extend(body);
         }
-        3 => Kept::Ended(Answer::Failed(reader.text()?)),
-        4 => {
-            let refusal = refusal_of(reader.u8()?).ok_or("its refusal is not known")?;
-            let ambiguous = reader.u8()? != 0;
-            let retry_after = reader.u64()?.checked_sub(1).map(Duration::from_millis);
-            let message = reader.text()?;
-            Kept::Ended(Answer::Refused(Refused { refusal, ambiguous, retry_after, message }))
+        Answer::Declined { fault, body } => {
+            out.push(1);
+            out.extend(fault.to_le_bytes());
+            out.extend(body);
         }
-        _ => return Err("its state is not known"),
+        Answer::Failed(text) => {
+            out.push(2);
+            out.extend(text.as_bytes());
+        }
+        Answer::Refused(Refused { refusal, ambiguous, retry_after, message }) => {
+            out.extend([3, number_of(*refusal), u8::from(*ambiguous)]);
+            match retry_after {
+                None => out.push(0),
+                Some(pause) => {
+                    out.push(1);
+                    out.extend(pause.as_secs().to_le_bytes());
+                    out.extend(pause.subsec_nanos().to_le_bytes());
+                }
+            }
+            out.extend(message.as_bytes());
+        }
+    }
+}
+
+fn decode_answer(mut reader: Reader<'_>) -> Option<Answer> {
+    Some(match reader.u8()? {
+        0 => Answer::Ok(reader.rest()),
+        1 => Answer::Declined { fault: reader.u64()?, body: reader.rest() },
+        2 => Answer::Failed(reader.text()?),
+        3 => {
+            let refusal = refusal_of(reader.u8()?)?;
+            let ambiguous = reader.flag()?;
+            let retry_after = match reader.flag()? {
+                false => None,
+                true => Some(reader.duration()?),
+            };
+            Answer::Refused(Refused { refusal, ambiguous, retry_after, message: reader.text()? })
+        }
+        _ => return None,
+    })
+}
+
+macro_rules! refusals {
+    ($($refusal:ident = $number:literal,)+) => {
+        fn number_of(refusal: Refusal) -> u8 {
+            match refusal {
+                $(Refusal::$refusal => $number,)+
+            }
+        }
+
+        fn refusal_of(number: u8) -> Option<Refusal> {
+            match number {
+                $($number => Some(Refusal::$refusal),)+
+                _ => None,
+            }
+        }
     };
-    reader.end()?;
-    Ok((Intent { registration, principal, id, imprint }, kept))
 }
 
-/// What a record may be refused with; the numbers are the file's own.
-const REFUSALS: [(u8, Refusal); 3] =
-    [(1, Refusal::RecordedUnknown), (2, Refusal::ReplyEvicted), (3, Refusal::Cancelled)];
-
-fn number_of(refusal: Refusal) -> u8 {
-    // No other is ever kept; one that were would be told as the least that it says.
-    REFUSALS.iter().find(|(_, known)| *known == refusal).map_or(1, |(number, _)| *number)
+// What a number means never changes: it is in files.
+refusals! {
+    HelloFirst = 0,
+    InProgress = 1,
+    Overloaded = 2,
+    ShuttingDown = 3,
+    Unavailable = 4,
+    Interrupted = 5,
+    Mismatch = 6,
+    Stale = 7,
+    SessionUnknown = 8,
+    SessionShared = 9,
+    StoreChanged = 10,
+    Expired = 11,
+    ReplyEvicted = 12,
+    Cancelled = 13,
+    Deadline = 14,
+    UnknownMethod = 15,
+    Incompatible = 16,
+    Malformed = 17,
+    TooLarge = 18,
+    Denied = 19,
+    RecordedUnknown = 20,
 }
 
-fn refusal_of(number: u8) -> Option<Refusal> {
-    REFUSALS.iter().find(|(known, _)| *known == number).map(|(_, refusal)| *refusal)
+/// What is left of a value. Every read says no at its end.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_le_bytes)
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        let (seconds, nanos) = (self.u64()?, self.u32()?);
+        (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+    }
+
+    /// A copy, so that a body is aligned as an allocation is.
+    fn rest(self) -> Bytes {
+        Bytes::copy_from_slice(self.0)
+    }
+
+    fn text(self) -> Option<String> {
+        String::from_utf8(self.0.to_vec()).ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }

@@ -193,6 +193,18 @@ fn s07_unknown_session_is_refused() {
     assert_eq!((rig.dedup.counters().sessions, rig.dedup.counters().records), (0, 0));
 }
 
+/// What a hello has closed are numbers of the registration that it names. If that is gone, the new one begins with all of them open.
+#[test]
+fn s07_a_new_session_has_closed_nothing() {
+    let mut rig = Rig::new();
+    let minted = Minted { registration: Registration(9), stamp: Stamp(9) };
+    let hello = Hello { version: 1, resume: Some(Registration(5)), acked_below: 4, ..Hello::default() };
+    let welcome = rig.dedup.hello(&hello, Principal::ANYONE, minted, rig.now).unwrap();
+    assert_eq!(welcome.registration, minted.registration);
+    let client = Client { registration: welcome.registration, stamp: welcome.stamp, ..rig.client() };
+    rig.run(&client, &client.call(1), b"reply");
+}
+
 /// In a memory store the generation is the incarnation. What was sent to the last one is refused by the next: it names the other
 /// incarnation, and if the client resends it under the new one, the registration is not known.
 #[test]

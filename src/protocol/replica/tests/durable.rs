@@ -237,7 +237,14 @@ fn s16_an_idle_session_ends_in_the_file_too() {
     let registration = rig.session();
     rig.pass(Limits::default().unused_retention);
     rig.replica.sweep(rig.now);
-    assert_eq!(rig.asked().1, Op::End(registration));
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::End(registration));
+    // After a crash it would live again, and a call that was told to be of an unknown session would run.
+    assert_eq!(rig.call(&call(registration, 1)), None);
+    rig.nothing();
+    rig.done(ticket, Done::Stored);
+    assert_eq!(rig.call(&call(registration, 1)), None);
+    assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
 }
 
 #[test]

@@ -76,6 +76,27 @@ fn s02_a_call_that_runs_at_another_replica_is_joined() {
     assert_eq!(rig.reply().attempt, 2);
 }
 
+/// Its client has closed the number while it ran. If the record went before the watermark is committed, another replica would run a copy.
+#[test]
+fn s06_a_record_stays_until_the_watermark_that_passed_it_is_committed() {
+    let mut rig = rig();
+    let registration = rig.session();
+    let (execution, _) = rig.run(&call(registration, 1));
+    rig.replica.ack(&Ack { registration, below: 2, closed: vec![] }, Principal::ANYONE, rig.now);
+    let (closing, op) = rig.asked();
+    assert!(matches!(op, Op::Close { below: 2, .. }), "{op:?}");
+    let (finishing, keep) = rig.finish(execution, ok());
+    assert_eq!(keep, Some(Answer::Ok(BODY)));
+    rig.done(finishing, Done::Stored);
+    rig.nothing();
+    rig.done(closing, Done::Stored);
+    let (_, op) = rig.asked();
+    assert!(
+        matches!(op, Op::Close { below: 2, .. }),
+        "the store is told again, since the record ran: {op:?}"
+    );
+}
+
 #[test]
 fn a_record_that_its_owner_dropped_may_be_claimed() {
     let mut rig = rig();
@@ -142,14 +163,33 @@ fn what_the_store_forbids_does_not_run() {
     assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
 }
 
+/// What is only known here might be lost, and the call run elsewhere. But a client whose session was copied has to learn that it is.
 #[test]
-fn s05_stale_is_not_told_from_what_is_only_known_here() {
+fn s05_stale_is_told_when_the_store_says_so() {
     let mut rig = rig();
     let registration = rig.session();
     rig.replica.ack(&Ack { registration, below: 5, closed: vec![] }, Principal::ANYONE, rig.now);
     rig.asked();
-    assert_eq!(rig.call(&call(registration, 4)), None);
-    rig.nothing();
+    let other = |intent: &Intent| Imprint { first_stamp: Stamp(9), ..intent.imprint };
+    for told in [Some(Refusal::Stale), Some(Refusal::SessionShared), None] {
+        assert_eq!(rig.call(&call(registration, 4)), None);
+        let (ticket, op) = rig.asked();
+        let Op::Settle(intent) = op else { panic!("{op:?}") };
+        rig.done(
+            ticket,
+            match told {
+                Some(Refusal::Stale) => Done::Passed,
+                Some(_) => {
+                    Done::Found(Found { imprint: other(&intent), state: Kept::Ended(Answer::Ok(BODY)) })
+                }
+                None => Done::Absent,
+            },
+        );
+        match told {
+            Some(refusal) => assert_eq!(rig.refused().refusal, refusal),
+            None => rig.nothing(),
+        }
+    }
 }
 
 #[test]

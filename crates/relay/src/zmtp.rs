@@ -8,7 +8,7 @@ const MORE: u8 = 0b001;
 const LONG: u8 = 0b010;
 const COMMAND: u8 = 0b100;
 const GREETING: usize = 64;
-/// Far more than either side sends in this storm.
+/// Far more than either side ever sends.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// Passes on the greeting and the first command, READY: all that the NULL handshake has in one direction.

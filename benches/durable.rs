@@ -1,0 +1,204 @@
+//! What the durable store costs: claims and completions with 1, 64 and 512 calls in flight, beside the bare fsync rate of the same disk in the same run.
+//! The rounds of all are interleaved, so that a disk that gets slower does so for all; medians are told. And how long a file of a million records
+//! takes to open.
+//!
+//! `cargo bench --features redb --bench durable [-- <folder>]`; the folder (default: one below `target`) says which disk.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use selfsame::Store;
+use selfsame::protocol::dedup::Imprint;
+use selfsame::protocol::store::{Done, Intent, Op, StoreEvent, Ticket};
+use selfsame::protocol::wire::Answer;
+use selfsame::protocol::{CallId, Incarnation, Key, Principal, Registration, WallTime};
+use selfsame::store::{Link, Opener, flushes};
+
+const IN_FLIGHT: [usize; 3] = [1, 64, 512];
+const ROUNDS: usize = 9;
+const ROUND: Duration = Duration::from_millis(400);
+const SESSION: Registration = Registration(1);
+
+async fn open(path: &Path) -> Link {
+    let opener = Opener { incarnation: Incarnation(1), retention: Duration::from_secs(60) };
+    let link = Store::durable(path).open(opener).await.expect("it opens");
+    let mut link = link.expect("a durable store has a link");
+    assert!(matches!(link.events.recv().await, Some(StoreEvent::Opened(_))));
+    link
+}
+
+/// The way of calls through a store: each claimed, then finished, and closed from time to time, as a client acknowledges.
+struct Calls {
+    link: Link,
+    next: u64,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy)]
+struct Round {
+    calls: f64,
+    flushes: f64,
+    seconds: f64,
+}
+
+impl Calls {
+    async fn new(path: &Path) -> Self {
+        let link = open(path).await;
+        let mut calls = Calls { link, next: 1 };
+        calls.ask(0, Op::Register { registration: SESSION, principal: Principal::ANYONE });
+        assert_eq!(calls.told().await.1, Done::Stored);
+        calls
+    }
+
+    fn ask(&self, ticket: u64, op: Op) {
+        self.link.ops.send((Ticket(ticket), op)).expect("the store listens");
+    }
+
+    async fn told(&mut self) -> (u64, Done) {
+        match self.link.events.recv().await {
+            Some(StoreEvent::Done(Ticket(ticket), done)) => (ticket, done),
+            other => panic!("the store has ended: {other:?}"),
+        }
+    }
+
+    fn claim(&mut self) {
+        let number = self.next;
+        self.next += 1;
+        self.ask(number, Op::Claim(intent(number)));
+    }
+
+    /// Keeps so many calls in flight for the length of a round, and waits for the last.
+    async fn round(&mut self, in_flight: usize) -> Round {
+        let (start, flushed) = (Instant::now(), flushes());
+        let mut calls = 0u32;
+        (0..in_flight).for_each(|_| self.claim());
+        let mut under_way = in_flight;
+        while under_way > 0 {
+            let (ticket, done) = self.told().await;
+            match done {
+                Done::Claimed => {
+                    let keep = Some(Answer::Ok(Bytes::from_static(&[1; 64])));
+                    let op = Op::Finish { claim: Ticket(ticket), intent: intent(ticket), keep };
+                    self.ask(ticket, op);
+                }
+                // A closing.
+                Done::Stored if ticket == 0 => {}
+                Done::Stored => {
+                    calls += 1;
+                    under_way -= 1;
+                    if calls.is_multiple_of(64) {
+                        let below = self.next.saturating_sub(in_flight as u64 + 64).max(1);
+                        self.ask(0, Op::Close { registration: SESSION, below, ranges: Vec::new() });
+                    }
+                    if start.elapsed() < ROUND {
+                        self.claim();
+                        under_way += 1;
+                    }
+                }
+                other => panic!("neither claimed nor stored: {other:?}"),
+            }
+        }
+        let (seconds, flushes) = (start.elapsed().as_secs_f64(), (flushes() - flushed) as f64);
+        Round { calls: f64::from(calls), flushes, seconds }
+    }
+}
+
+fn intent(number: u64) -> Intent {
+    Intent {
+        registration: SESSION,
+        principal: Principal::ANYONE,
+        id: CallId::Sequenced(number),
+        imprint: Imprint { interface: 1, method: 2, digest: 3, ..Imprint::default() },
+    }
+}
+
+/// Writes of 4 KiB, each made durable, to a file that is as long already.
+fn bare(file: &File) -> io::Result<Round> {
+    let (start, mut flushes) = (Instant::now(), 0u32);
+    while start.elapsed() < ROUND {
+        file.write_all_at(&[flushes as u8; 4096], u64::from(flushes % 256) * 4096)?;
+        file.sync_data()?;
+        flushes += 1;
+    }
+    let flushes = f64::from(flushes);
+    Ok(Round { calls: flushes, flushes, seconds: start.elapsed().as_secs_f64() })
+}
+
+fn median(rounds: &[Round], what: impl Fn(&Round) -> f64) -> f64 {
+    let mut values: Vec<f64> = rounds.iter().map(what).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn report(name: &str, rounds: &[Round], bare: f64) {
+    let a_flush = median(rounds, |round| round.seconds / round.flushes * 1e6);
+    println!(
+        "{name:<16} {:>9.0} calls/s {:>7.0} flushes/s {:>7.1} calls/flush {:>8.0} us/flush ({:.2} x bare)",
+        median(rounds, |round| round.calls / round.seconds),
+        median(rounds, |round| round.flushes / round.seconds),
+        median(rounds, |round| round.calls / round.flushes),
+        a_flush,
+        a_flush / bare,
+    );
+}
+
+/// A file of a million ended keyed records, opened.
+async fn million(path: &Path) {
+    let mut link = open(path).await;
+    for first in (0..1_000_000u128).step_by(4096) {
+        let keys = first..(first + 4096).min(1_000_000);
+        for key in keys.clone() {
+            let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            let key = Key { key: hash, issued: WallTime(1), expiry: WallTime(u64::MAX) };
+            let intent = Intent { id: CallId::Keyed(key), ..intent(0) };
+            let keep = Some(Answer::Ok(Bytes::from_static(&[1; 64])));
+            let _ = link.ops.send((Ticket(0), Op::Claim(intent)));
+            let _ = link.ops.send((Ticket(1), Op::Finish { claim: Ticket(0), intent, keep }));
+        }
+        for _ in keys.clone().chain(keys) {
+            assert!(matches!(link.events.recv().await, Some(StoreEvent::Done(..))));
+        }
+    }
+    link.close().await;
+    let start = Instant::now();
+    let link = open(path).await;
+    let length = std::fs::metadata(path).expect("it is there").len();
+    println!(
+        "opening 1,000,000 records: {:.2} s, {:.0} bytes of file a record",
+        start.elapsed().as_secs_f64(),
+        length as f64 / 1e6
+    );
+    link.close().await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let below = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let below = below.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let folder = tempfile::tempdir_in(below).expect("a folder");
+    let file = File::create(folder.path().join("bare")).expect("a file");
+    file.write_all_at(&vec![0; 256 * 4096], 0).and_then(|()| file.sync_all()).expect("as long as it gets");
+    let mut calls = Calls::new(&folder.path().join("records")).await;
+
+    let mut bares = Vec::new();
+    let mut rounds = vec![Vec::new(); IN_FLIGHT.len()];
+    for _ in 0..ROUNDS {
+        bares.push(bare(&file).expect("the disk works"));
+        for (rounds, in_flight) in rounds.iter_mut().zip(IN_FLIGHT) {
+            rounds.push(calls.round(in_flight).await);
+        }
+    }
+    let bare = median(&bares, |round| round.seconds / round.flushes * 1e6);
+    println!("bare fsync       {bare:>9.0} us");
+    for (rounds, in_flight) in rounds.iter().zip(IN_FLIGHT) {
+        report(&format!("{in_flight} in flight"), rounds, bare);
+    }
+    let one = median(&rounds[0], |round| round.seconds / round.calls * 1e6);
+    println!("a call alone: {one:.0} us, {:.2} x two bare fsyncs", one / (2.0 * bare));
+    calls.link.close().await;
+    million(&folder.path().join("million")).await;
+}

@@ -1,0 +1,5 @@
+//! Generates the contract of the chaos run.
+
+fn main() -> Result<(), selfsame_build::Error> {
+    selfsame_build::compile("schema")
+}

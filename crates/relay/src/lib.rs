@@ -1,0 +1,9 @@
+//! A relay between clients and a server that drops, doubles, delays and reorders whole messages, and cuts connections; as its seed decides. It knows where a
+//! message begins and ends, and nothing of what it says: so it does to calls what a bad network and crashes can do to them, and no more.
+
+mod dice;
+mod relay;
+mod zmtp;
+
+pub use dice::Dice;
+pub use relay::{Counts, Faults, Relay};
