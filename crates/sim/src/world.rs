@@ -67,6 +67,8 @@ pub struct Outcome {
 
 /// Plays a seed.
 pub fn run(seed: u64, level: Option<Level>, tracing: Tracing) -> Outcome {
+    // Nothing of a run before counts for this one.
+    selfsame::sabotage::visits();
     World::new(seed, level, tracing).run()
 }
 
@@ -190,6 +192,7 @@ impl World {
         }
         self.now = end;
         self.measure();
+        self.seen.add_visits(selfsame::sabotage::visits());
         let (report, trace) = self.log.finish();
         Outcome { report, trace, seen: self.seen, calls: self.calls, events }
     }
