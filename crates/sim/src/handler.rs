@@ -70,6 +70,9 @@ pub fn method(class: RetryClass) -> u16 {
     }
 }
 
+/// A method that no server has.
+pub const NO_METHOD: u16 = 9;
+
 /// The class of each method. None: there is no such method.
 pub fn class_of_method(method: u16) -> Option<RetryClass> {
     [RetryClass::Once, RetryClass::Never, RetryClass::Idempotent, RetryClass::ReadOnly]

@@ -149,6 +149,11 @@ impl Profile {
             self.keyed = 0;
             self.nested = false;
         }
+        if faults.fork.is_some() {
+            // Copies that call alike, and acknowledge late, are the hardest to tell apart.
+            self.counting = self.counting.max(30);
+            self.client.ack_delay = Duration::from_millis(200);
+        }
         let loses_store = self.level == Level::Memory || faults.lost_store.is_some();
         if let Some((_, most)) = &mut faults.clock
             && loses_store
