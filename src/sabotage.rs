@@ -3,10 +3,10 @@
 //! A planted bug breaks one rule of the guarantee; the simulator and the chaos run have to find each (`selfsame-sim --planted-bugs`). A kill point ends the
 //! process, as `kill -9` would, when it is passed for the n-th time.
 //!
-//! Where the feature is off, `planted!` is `false` and `kill_point!` is nothing.
+//! Where the feature is off, `planted!` is `false`, and `kill_point!` and `visit!` are nothing.
 
 #[cfg(feature = "sabotage")]
-pub use switched_on::{Bug, is_planted, kill_at, pass, plant};
+pub use switched_on::{Bug, Visits, is_planted, kill_at, pass, plant, reached, visits};
 
 /// Whether this bug is planted.
 #[cfg(feature = "sabotage")]
@@ -38,10 +38,26 @@ macro_rules! kill_point {
     ($name:literal) => {{}};
 }
 
-pub(crate) use {kill_point, planted};
+/// A place or a transition that a run of the simulator should reach: which part, and what, as for `format!`.
+#[cfg(feature = "sabotage")]
+macro_rules! visit {
+    ($part:literal, $($what:tt)+) => {
+        $crate::sabotage::reached($part, format!($($what)+))
+    };
+}
+
+/// A place or a transition that a run of the simulator should reach: not counted in this build.
+#[cfg(not(feature = "sabotage"))]
+macro_rules! visit {
+    ($part:literal, $($what:tt)+) => {};
+}
+
+pub(crate) use {kill_point, planted, visit};
 
 #[cfg(feature = "sabotage")]
 mod switched_on {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -150,6 +166,23 @@ mod switched_on {
     /// Whether this bug is planted.
     pub fn is_planted(bug: Bug) -> bool {
         PLANTED.load(Ordering::Relaxed) == bug as usize + 1
+    }
+
+    /// Counts by part and what was reached there.
+    pub type Visits = BTreeMap<(&'static str, String), u64>;
+
+    thread_local! {
+        static VISITS: RefCell<Visits> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// This was reached once more, by this thread.
+    pub fn reached(part: &'static str, what: String) {
+        VISITS.with_borrow_mut(|visits| *visits.entry((part, what)).or_default() += 1);
+    }
+
+    /// What this thread has reached since it was last asked.
+    pub fn visits() -> Visits {
+        VISITS.take()
     }
 
     static ARMED: AtomicBool = AtomicBool::new(false);

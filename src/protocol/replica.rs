@@ -32,7 +32,7 @@ use super::dedup::{
 use super::store::{Intent, Op, Opened, StoreEvent, Ticket};
 use super::wire::{Ack, Answer, Cancel, Hello, Refused, Reply, Welcome};
 use super::{ConnectionId, Incarnation, Level, Moment, Principal, Refusal, Registration, RetryClass};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 use answers::Purpose;
 use sessions::Greeting;
 
@@ -327,8 +327,14 @@ impl Replica {
                     self.done(asked, done, now);
                 }
             }
-            StoreEvent::Down(_) if self.state == State::Open => self.state = State::Down,
-            StoreEvent::Up if self.state == State::Down => self.state = State::Open,
+            StoreEvent::Down(_) if self.state == State::Open => {
+                visit!("replica: state", "Open -> Down");
+                self.state = State::Down;
+            }
+            StoreEvent::Up if self.state == State::Down => {
+                visit!("replica: state", "Down -> Open");
+                self.state = State::Open;
+            }
             StoreEvent::Down(_) | StoreEvent::Up => {}
             StoreEvent::Stopped(why) => self.stop(why, now),
         }
@@ -336,6 +342,7 @@ impl Replica {
 
     /// Nothing is backed by a record any more. What has not run certainly never will; of what has, nothing is said.
     fn stop(&mut self, why: String, now: Now) {
+        visit!("replica: state", "{:?} -> Stopped", self.state);
         self.state = State::Stopped;
         let waiting = std::mem::take(&mut self.asked).into_values();
         let again = std::mem::take(&mut self.later).into_values().map(|again| again.asked);

@@ -11,9 +11,9 @@ use selfsame_check::{Class, Fact, Nonce, Told};
 
 use crate::dice::{Dice, hash};
 use crate::event::{Event, Keyed, Life, Purpose};
-use crate::handler::{Work, body};
+use crate::handler::{LOST_BELOW, NO_METHOD, Work, body};
 use crate::log::micros;
-use crate::profile::Profile;
+use crate::profile::{Faults, Profile};
 use crate::world::World;
 
 /// See the [module](self).
@@ -109,8 +109,8 @@ pub fn nonce(principal: u64, registration: Registration, id: CallId) -> Nonce {
     }
 }
 
-/// `copied`: in this run a session may be used by two clients, who then hear that from the server.
-fn told(conclusion: &Conclusion, copied: bool) -> Told {
+/// In some runs a session may be used by two clients, or end because a server stands still; that is then heard from the server.
+fn told(conclusion: &Conclusion, faults: &Faults) -> Told {
     let failure = match conclusion {
         Conclusion::Ok(body) => return Told::Ok(hash(body)),
         Conclusion::Failed(failure) => failure,
@@ -122,7 +122,9 @@ fn told(conclusion: &Conclusion, copied: bool) -> Told {
         (_, Outcome::No) => Told::No,
         (why, Outcome::Unknown) => Told::Unknown {
             lasting: match why {
-                Why::Refused(Refusal::SessionShared | Refusal::Stale) => copied,
+                Why::Refused(Refusal::Interrupted) => failure.message == LOST_BELOW,
+                Why::Refused(Refusal::SessionShared | Refusal::Stale) => faults.fork.is_some(),
+                Why::Refused(Refusal::SessionUnknown) => faults.pause.is_some(),
                 Why::Refused(refusal) => matches!(
                     refusal,
                     Refusal::Expired | Refusal::StoreChanged | Refusal::RecordedUnknown | Refusal::Mismatch
@@ -316,7 +318,7 @@ impl World {
         self.calls += 1;
         let (call, deadline, now) = (self.calls, self.now + patience, self.now);
         let issued = self.wall_of(self.clients[at].skew);
-        let client = &mut self.clients[at];
+        let client = &self.clients[at];
         let work = Work::read(&body);
         self.log.fact(
             now,
@@ -330,7 +332,9 @@ impl World {
                 deadline: micros(deadline),
             },
         );
-        let method = crate::handler::method(class);
+        // Now and then somebody has a newer contract than the server.
+        let unheard_of = !self.healed && run.is_none() && key.is_none() && self.dice.percent(1);
+        let method = if unheard_of { NO_METHOD } else { crate::handler::method(class) };
         let intent = Intent {
             interface: 1,
             method,
@@ -342,6 +346,7 @@ impl World {
             trace: None,
             metadata: Vec::new(),
         };
+        let client = &mut self.clients[at];
         let handle = client.machine.start(intent, now);
         client.callers.insert(handle, Caller { call, key, run });
         self.pump_client(at);
@@ -402,7 +407,7 @@ impl World {
     fn tell(&mut self, at: usize, handle: Handle, ended: &Ended) {
         let client = &mut self.clients[at];
         let Some(caller) = client.callers.remove(&handle) else { return };
-        let told = told(&ended.conclusion, self.profile.faults.fork.is_some());
+        let told = told(&ended.conclusion, &self.profile.faults);
         let id = ended.id.map(|id| nonce(client.principal, ended.registration, id));
         self.seen.conclusion(ended);
         if let Some(key) = caller.key {

@@ -19,10 +19,46 @@ fn variant(value: &impl std::fmt::Debug) -> String {
     text.chars().take_while(|c| c.is_alphanumeric()).collect()
 }
 
+/// What has to be reached: a line `part | what`, and for what cannot be, `part | what | why not`.
+const WANTED: &str = include_str!("coverage.txt");
+/// How often in so many runs.
+const OFTEN: u64 = 10;
+const RUNS: u64 = 500;
+
+/// What was reached, as a table; and what should have been reached more often.
+pub fn table(seen: &Seen, runs: u64) -> (String, Vec<String>) {
+    let wanted: Vec<Vec<&str>> = WANTED
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split(" | ").collect())
+        .collect();
+    let enough = (OFTEN * runs / RUNS).max(1);
+    let mut table = String::new();
+    let mut missing = Vec::new();
+    for ((part, what), count) in &seen.0 {
+        table += &format!("{count:>10}  {part:<22} {what}\n");
+    }
+    for line in wanted {
+        let (Some(part), Some(what), why) = (line.first(), line.get(1), line.get(2)) else { continue };
+        let count = seen.0.iter().find(|((p, w), _)| p == part && w == what).map_or(0, |(_, count)| *count);
+        match why {
+            Some(why) => table += &format!("{:>10}  {part:<22} {what}: {why}\n", "(none)"),
+            None if count < enough => missing.push(format!("{part} | {what}: {count} times, not {enough}")),
+            None => {}
+        }
+    }
+    (table, missing)
+}
+
 impl Seen {
     /// This was reached once more.
     pub fn visit(&mut self, part: &'static str, what: impl Into<String>) {
         *self.0.entry((part, what.into())).or_default() += 1;
+    }
+
+    /// Adds what the machines have counted.
+    pub fn add_visits(&mut self, visits: selfsame::sabotage::Visits) {
+        self.add(Seen(visits));
     }
 
     /// Adds another run's.

@@ -181,21 +181,19 @@ impl World {
         }
     }
 
-    /// From now on nothing goes wrong: processes live and run, everything gets through, stores do what they are asked.
+    /// From now on nothing goes wrong any more: processes live and run, everything gets through, stores do what they are asked.
     pub(crate) fn heal(&mut self) {
         self.healed = true;
         self.fact(Fact::Healed);
         self.network.mend_all();
         for at in 0..self.servers.len() {
             let life = Life(at, self.servers[at].life);
-            self.servers[at].frozen = self.now;
             self.uncut(life);
             if !self.servers[at].up {
                 self.boot_server(at);
             }
         }
         for at in 0..self.clients.len() {
-            self.clients[at].frozen = self.now;
             if !self.clients[at].up && self.clients[at].inner.is_none() {
                 self.boot_client(at);
             }

@@ -70,12 +70,18 @@ pub fn method(class: RetryClass) -> u16 {
     }
 }
 
+/// A method that no server has.
+pub const NO_METHOD: u16 = 9;
+
 /// The class of each method. None: there is no such method.
 pub fn class_of_method(method: u16) -> Option<RetryClass> {
     [RetryClass::Once, RetryClass::Never, RetryClass::Idempotent, RetryClass::ReadOnly]
         .into_iter()
         .find(|class| self::method(*class) == method)
 }
+
+/// What a handler says when its own call to the second service can tell no more.
+pub const LOST_BELOW: &str = "unknown below for good";
 
 /// A handler at work.
 #[derive(Clone, Debug)]
@@ -217,7 +223,9 @@ impl World {
             Told::No => Some(Terminal::Unavailable { message: "nothing below".into(), retry_after: None }),
             Told::Failed => Some(Terminal::Failed("it failed below".into())),
             Told::Yes | Told::Unknown { .. } => {
-                Some(Terminal::Interrupted { message: "unknown below".into(), retry_after: None })
+                let lasting = told == Told::Unknown { lasting: true };
+                let message = if lasting { LOST_BELOW } else { "unknown below" };
+                Some(Terminal::Interrupted { message: message.into(), retry_after: None })
             }
         };
         if let Some(answer) = answer {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use selfsame::sabotage::{Bug, plant};
 use selfsame_sim::options::{Options, read};
-use selfsame_sim::{Tracing, bugs, campaign, run};
+use selfsame_sim::{Tracing, bugs, campaign, coverage, run};
 
 fn main() -> ExitCode {
     let options = match read(std::env::args().skip(1)) {
@@ -68,5 +68,15 @@ fn play(options: &Options) -> bool {
     if !sum.failed.is_empty() {
         println!("{} of {} seeds broke a promise", sum.failed.len(), sum.runs);
     }
-    sum.failed.is_empty()
+    let covered = !options.coverage || covered(&sum);
+    sum.failed.is_empty() && covered
+}
+
+fn covered(sum: &campaign::Sum) -> bool {
+    let (table, missing) = coverage::table(&sum.seen, sum.runs);
+    println!("{table}");
+    for what in &missing {
+        println!("hardly ever reached: {what}");
+    }
+    missing.is_empty()
 }

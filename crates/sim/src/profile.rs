@@ -149,6 +149,11 @@ impl Profile {
             self.keyed = 0;
             self.nested = false;
         }
+        if faults.fork.is_some() {
+            // Copies that call alike, and acknowledge late, are the hardest to tell apart.
+            self.counting = self.counting.max(30);
+            self.client.ack_delay = Duration::from_millis(200);
+        }
         let loses_store = self.level == Level::Memory || faults.lost_store.is_some();
         if let Some((_, most)) = &mut faults.clock
             && loses_store
@@ -164,7 +169,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
         retention: dice.ms(2_500, 10_000),
         unused_retention: dice.ms(2_000, 6_000),
         window: dice.between(8, 48) as u32,
-        joins: dice.between(2, 5) as usize,
+        joins: dice.between(3, 6) as usize,
         reply_bytes: 128,
         session_bytes: if dice.percent(30) { 1_500 } else { 1 << 20 },
         sessions: if dice.percent(20) { 12 } else { 1_000 },

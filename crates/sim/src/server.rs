@@ -7,7 +7,9 @@ use selfsame::protocol::dedup::{Attempt, Execution, Minted, Now, Shed, Terminal}
 use selfsame::protocol::replica::{Action, Begun, Replica};
 use selfsame::protocol::store::{Opened, StoreEvent};
 use selfsame::protocol::wire::{Answer, Call, Entry, Goodbye, Reply, Welcome};
-use selfsame::protocol::{ConnectionId, Incarnation, Level, Moment, Refusal, Registration, Stamp};
+use selfsame::protocol::{
+    ConnectionId, Incarnation, Level, Moment, Refusal, Registration, RetryClass, Stamp,
+};
 use selfsame_check::{Fact, Replied};
 
 use crate::client::{Client, nonce};
@@ -196,6 +198,9 @@ impl World {
     }
 
     fn take_call(&mut self, life: Life, from: ConnectionId, whose: u64, call: Call, now: Now) {
+        if call.retry != RetryClass::Once {
+            self.unkept.insert(nonce(whose, call.registration, call.id));
+        }
         let shed = self.shed(life.0, &call);
         let class = class_of_method(call.method).unwrap_or(call.retry);
         let digest = u128::from(hash(&call.body));
@@ -369,9 +374,12 @@ impl World {
                 _ => None,
             },
         };
-        if let Some(replied) = replied.filter(|_| self.network.is_heard(to.0)) {
+        let nonce = nonce(whose, reply.registration, reply.id);
+        // Where two copies of a client use one nonce for calls of two classes, its replies say nothing.
+        let told = self.network.is_heard(to.0) && !self.unkept.contains(&nonce);
+        if let Some(replied) = replied.filter(|_| told) {
             self.fact(Fact::Reply {
-                nonce: nonce(whose, reply.registration, reply.id),
+                nonce,
                 attempt: reply.attempt,
                 replica: life.0 as u64,
                 incarnation: self.servers[life.0].incarnation.0,

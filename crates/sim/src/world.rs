@@ -1,10 +1,10 @@
 //! The world of a run: everything that lives in it, its clock, and what is planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use selfsame::protocol::{Level, Moment, WallTime};
-use selfsame_check::{Expect, Fact, Report};
+use selfsame_check::{Expect, Fact, Nonce, Report};
 
 use crate::client::Client;
 use crate::dice::Dice;
@@ -44,6 +44,8 @@ pub struct World {
     pub(crate) stores: Vec<Store>,
     /// Keys that were called under, with the principal whose they are.
     pub(crate) keys: Vec<(u64, Keyed)>,
+    /// Nonces under which a call came that leaves no record.
+    pub(crate) unkept: BTreeSet<Nonce>,
     pub(crate) calls: u64,
     pub(crate) serial: u64,
     pub(crate) seen: crate::coverage::Seen,
@@ -65,6 +67,8 @@ pub struct Outcome {
 
 /// Plays a seed.
 pub fn run(seed: u64, level: Option<Level>, tracing: Tracing) -> Outcome {
+    // Nothing of a run before counts for this one.
+    selfsame::sabotage::visits();
     World::new(seed, level, tracing).run()
 }
 
@@ -93,6 +97,7 @@ impl World {
             servers: Vec::new(),
             stores: Vec::new(),
             keys: Vec::new(),
+            unkept: BTreeSet::new(),
             calls: 0,
             serial: 0,
             seen: crate::coverage::Seen::default(),
@@ -187,6 +192,7 @@ impl World {
         }
         self.now = end;
         self.measure();
+        self.seen.add_visits(selfsame::sabotage::visits());
         let (report, trace) = self.log.finish();
         Outcome { report, trace, seen: self.seen, calls: self.calls, events }
     }

@@ -9,7 +9,7 @@ use super::open::{Open, State};
 use super::terms::{Action, Conclusion, Ended, Failure, Handle, Notice, Outcome, Why};
 use crate::protocol::wire::{self, Entry, Refused};
 use crate::protocol::{Moment, Refusal, RetryClass};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 impl Client {
     /// Sends what waits, as far as connection and window allow.
@@ -228,6 +228,7 @@ impl Client {
     /// Forgets a call; its number is closed.
     pub(super) fn close(&mut self, handle: Handle, now: Moment) -> Option<Open> {
         let call = self.calls.remove(handle)?;
+        visit!("client: state", "{:?} -> closed", call.state);
         self.under_way -= usize::from(call.first.is_some());
         if let Some(key) = call.intent.key
             && self.keyed.get(&key.key) == Some(&handle.slot)

@@ -7,6 +7,7 @@ use super::Client;
 use super::terms::{Action, Notice};
 use crate::protocol::wire::{Ack, Contract, Entry, Goodbye, Hello, VERSION};
 use crate::protocol::{Moment, Refusal};
+use crate::sabotage::visit;
 
 /// How the connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +60,7 @@ impl Connection {
 impl Client {
     /// Says hello. No call is sent before the welcome to it.
     pub(super) fn hello(&mut self, now: Moment) {
+        visit!("client: link", "{:?} -> Greeting", self.connection.link);
         self.connection.link = Link::Greeting;
         self.connection.hello = self.random.bits();
         self.connection.hello_sent = now;
@@ -146,6 +148,7 @@ impl Client {
 
     pub(super) fn goodbye(&mut self, goodbye: Goodbye, now: Moment) {
         let Goodbye { reason, refusal } = goodbye;
+        visit!("client: goodbye", "{refusal:?} while {:?}", self.connection.link);
         self.actions.push_back(Action::Notice(Notice::Goodbye { reason: reason.clone() }));
         match refusal {
             // The next server of this service would say the same, so waiting for it only hides the reason.
@@ -154,7 +157,10 @@ impl Client {
                 self.reconnect(&format!("refused as {refusal:?}: {reason}"));
             }
             Some(refusal) => self.reconnect(&format!("refused as {refusal:?}: {reason}")),
-            None if self.connection.link == Link::Ready => self.connection.link = Link::Leaving,
+            None if self.connection.link == Link::Ready => {
+                visit!("client: link", "Ready -> Leaving");
+                self.connection.link = Link::Leaving;
+            }
             None => self.reconnect(&reason),
         }
     }
@@ -270,6 +276,7 @@ impl Client {
     /// What was not handed out yet is not sent on another connection. Its attempts stay unsettled: that is
     /// what they would be had it left.
     pub(super) fn drop_connection(&mut self) {
+        visit!("client: link", "{:?} -> Down", self.connection.link);
         self.connection = Connection::default();
         self.actions.retain(|action| !matches!(action, Action::Send(_)));
     }

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use super::terms::{Handle, Intent};
 use crate::protocol::wire::Refused;
 use crate::protocol::{CallId, Moment, Stamp};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 /// Attempts of which it is not known that they did not run, and never will.
 ///
@@ -249,6 +249,7 @@ impl Calls {
         let Some(call) = self.get_mut(handle) else { return };
         let wake = wake.min(call.intent.deadline);
         let changed = call.wake != wake;
+        visit!("client: state", "{:?} -> {state:?}", call.state);
         call.state = state;
         call.wake = wake;
         if changed {

@@ -6,6 +6,7 @@ use super::open::State;
 use super::terms::{Action, Conclusion, Failure, Handle, Notice, Outcome, Why};
 use crate::protocol::wire::{Answer, Refused, Reply};
 use crate::protocol::{CallId, Moment, Refusal, RetryClass, Session};
+use crate::sabotage::visit;
 
 impl Client {
     pub(super) fn reply(&mut self, reply: Reply, now: Moment) {
@@ -45,6 +46,7 @@ impl Client {
 
     fn refused(&mut self, handle: Handle, attempt: u32, refused: Refused, now: Moment) {
         let Some(call) = self.calls.get_mut(handle) else { return };
+        visit!("client: refusal", "{:?} in {:?}", refused.refusal, call.state);
         if settles(&refused) {
             call.unsettled.settle(attempt);
         } else if refused.refusal != Refusal::HelloFirst {

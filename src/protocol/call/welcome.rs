@@ -10,7 +10,7 @@ use super::open::State;
 use super::terms::{Action, Handle, Notice};
 use crate::protocol::wire::{Refused, VERSION, Welcome};
 use crate::protocol::{Incarnation, Moment, Refusal, Registration, RetryClass, Stamp};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 /// What the latest welcome said.
 #[derive(Clone, Debug)]
@@ -123,6 +123,7 @@ impl Client {
         }
         let resumed = known && same_store;
         let same_life = before.is_some_and(|standing| standing.incarnation == welcome.incarnation);
+        visit!("client: welcome", "known {known}, same store {same_store}, given up {abandoned}");
         let undisturbed = self.connection.comparing && resumed && same_life;
         if !resumed {
             self.leave_registration(same_store, now);
@@ -137,6 +138,7 @@ impl Client {
             return self.hello(now);
         }
         self.compare_contracts(welcome);
+        visit!("client: link", "{:?} -> Ready", self.connection.link);
         self.connection.link = Link::Ready;
         self.name_contracts(now);
         if !undisturbed {

@@ -7,7 +7,7 @@ use super::super::{CallId, Key, Principal, Refusal, Registration, RetryClass, Wa
 use super::record::{Imprint, Record, Slot, State, Waiter};
 use super::session::Mark;
 use super::{Admission, Attempt, Dedup, Limits, Now, Shed, reply};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 impl Dedup {
     /// Decides about one attempt. The order of the steps is the protocol's: the look-up comes before every refusal that says "not
@@ -44,11 +44,13 @@ impl Dedup {
         }
         let mark = self.mark(call.registration, call.id);
         if let Some((refusal, retry_after)) = mark.again(call.attempt) {
+            visit!("dedup: admit", "marked {refusal:?}");
             let shed = Shed { refusal, retry_after, message: "this attempt was dealt with before".into() };
             return self.refuse_with(call, shed, mark.ambiguous(call.attempt));
         }
         if let Some(shed) = shed.or_else(|| self.full(call, attempt.holds(), now)) {
             let ambiguous = self.leave_mark(call, attempt.holds(), &shed);
+            visit!("dedup: admit", "turned away {:?}, marked {}", shed.refusal, !ambiguous);
             return self.refuse_with(call, shed, ambiguous);
         }
         self.start(attempt)
@@ -72,6 +74,7 @@ impl Dedup {
             State::Done(answer) => {
                 let answer = answer.clone();
                 self.counters.replayed += 1;
+                visit!("dedup: admit", "replays");
                 Admission::Reply(reply(call.registration, call.id, call.attempt, true, answer))
             }
             State::Running(running) => {
@@ -84,6 +87,7 @@ impl Dedup {
                     );
                 }
                 self.counters.joined += 1;
+                visit!("dedup: admit", "joins");
                 Admission::Joined
             }
         }
@@ -94,6 +98,7 @@ impl Dedup {
         let call = attempt.call;
         let class = attempt.holds();
         let kept = class == RetryClass::Once;
+        visit!("dedup: admit", "starts {class:?}, keyed {}", matches!(call.id, CallId::Keyed(_)));
         if !kept && matches!(call.id, CallId::Sequenced(_)) && !self.room_for_mark(call.registration, call.id)
         {
             let shed = Shed {

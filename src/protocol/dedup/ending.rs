@@ -9,7 +9,7 @@ use super::super::wire::{Answer, Refused, Reply};
 use super::super::{CallId, ConnectionId, Key, Refusal, Registration};
 use super::record::{self, Execution, Record, Running, Slot, State, Waiter};
 use super::{Dedup, Limits, Now, Shed, reply};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 /// Explanations are for people; longer ones are cut to this many bytes, since records keep them.
 const MESSAGE: usize = 1_024;
@@ -119,6 +119,7 @@ impl Dedup {
     ) {
         let Some(running) = self.records.running_mut(execution) else {
             self.counters.late += 1;
+            visit!("dedup: complete", "late");
             return;
         };
         let collected = running.collected;
@@ -129,6 +130,7 @@ impl Dedup {
         }
         match terminal.verdict() {
             _ if collected => {
+                visit!("dedup: complete", "closed meanwhile");
                 self.records.remove(execution.slot);
             }
             Verdict::Keep(answer) => self.keep(execution.slot, answer, false, deliveries),
@@ -162,6 +164,7 @@ impl Dedup {
             let room = self.has_room(registration, id, &answer);
             let copy = if room { record::copied(&answer) } else { tombstone() };
             self.counters.tombstones += u64::from(!room);
+            visit!("dedup: complete", "kept, with its reply {room}, found in the store {replayed}");
             self.counters.recorded += 1;
             match id {
                 CallId::Sequenced(_) => {
@@ -201,6 +204,7 @@ impl Dedup {
             return;
         };
         self.counters.dropped += 1;
+        visit!("dedup: complete", "dropped {:?}, effects {effects}", shed.refusal);
         if let (CallId::Keyed(key), true) = (id, kept) {
             self.keyed.remove(principal, key.key, slot);
         }
@@ -239,6 +243,7 @@ impl Dedup {
             self.keyed.remove(principal, key.key, slot);
         }
         self.vacate(slot, registration, id, kept);
+        visit!("dedup: complete", "left to the store {refusal:?}");
         let Some(refusal) = refusal else { return };
         for Waiter { registration, id, attempt, from } in running.waiters.iter() {
             self.counters.count(refusal);

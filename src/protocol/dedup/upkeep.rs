@@ -8,7 +8,7 @@ use super::super::{CallId, Moment, Principal, Refusal, Registration, WallTime};
 use super::record::Execution;
 use super::session::Session;
 use super::{Change, Dedup, Limits, Minted, Now};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 /// Sessions and records that one [`Dedup::sweep`] looks at: some 10 µs.
 const SWEEP: usize = 64;
@@ -40,6 +40,7 @@ impl Dedup {
             }
             None => self.register(principal, minted.registration, now)?,
         };
+        visit!("dedup: hello", "resumed {}, asked to {}", resumed.is_some(), hello.resume.is_some());
         if resumed.is_some() {
             self.counters.resumed += 1;
             // Of the registration that the hello names; under a new one nothing is closed yet.
@@ -150,6 +151,7 @@ impl Dedup {
             return None;
         }
         running.cancelled = true;
+        visit!("dedup: cancel", "a queued call");
         Some(execution)
     }
 
@@ -160,6 +162,7 @@ impl Dedup {
     pub fn started(&mut self, execution: Execution) -> bool {
         match self.records.running_mut(execution) {
             Some(running) if running.collected => {
+                visit!("dedup: cancel", "closed while it was queued");
                 self.discard(execution);
                 false
             }
@@ -220,6 +223,7 @@ impl Dedup {
                 session.clear(&mut self.records);
                 self.notes -= before;
                 self.counters.sessions_ended += 1;
+                visit!("dedup: sweep", "a session ends");
                 self.note(Change::Ended(registration));
             }
         }
@@ -237,6 +241,7 @@ impl Dedup {
                 self.keyed.remove(principal, key, slot);
                 self.records.remove(slot);
                 self.counters.expired += 1;
+                visit!("dedup: sweep", "a key expires");
             }
             self.note(Change::Expired(principal, key, expiry));
         }

@@ -7,7 +7,7 @@ use super::super::store::{Done, Found, Intent, Kept, Op};
 use super::super::wire::{Answer, Reply};
 use super::super::{Level, Refusal};
 use super::{AGAIN, Action, Asked, DOUBTED, Doubted, LATEST, Replica};
-use crate::sabotage::planted;
+use crate::sabotage::{planted, visit};
 
 /// Why something has to be settled.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub(super) enum Purpose {
 
 impl Replica {
     pub(super) fn done(&mut self, asked: Asked, done: Done, now: Now) {
+        visit!("replica: store", "{}: {}", head(&asked), head(&done));
         match asked {
             Asked::Register(greeting) => self.registered(*greeting, done, now),
             Asked::Resume(greeting) => self.resumed(*greeting, done, now),
@@ -243,4 +244,10 @@ impl Replica {
 
 fn longer(pause: Duration) -> Duration {
     (pause * 2).min(LATEST)
+}
+
+/// The name of the variant that a value is.
+#[cfg(feature = "sabotage")]
+fn head(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
 }
