@@ -1,6 +1,6 @@
 //! A client's process: one life of one of six places.
 //!
-//! It writes down each call before it sends it and what it was told, saves keyed calls, and resumes those that earlier lives of its place have left. When it hears `heal` it
+//! It says `answered` at its first reply, writes down each call before it sends it and what it was told, saves keyed calls, and resumes those that earlier lives of its place have left. When it hears `heal` it
 //! starts no more calls, asks again for all that is unknown, and says `healed`; it ends when it is dismissed.
 
 use std::cell::{Cell, RefCell};
@@ -90,6 +90,8 @@ struct Client {
     /// How often it has asked.
     times: Cell<u64>,
     healing: Cell<bool>,
+    /// A call was.
+    answered: Cell<bool>,
 }
 
 impl Client {
@@ -109,6 +111,7 @@ impl Client {
             next: Cell::new(0),
             times: Cell::new(0),
             healing: Cell::new(false),
+            answered: Cell::new(false),
         })
     }
 
@@ -231,6 +234,9 @@ impl Client {
     /// Writes down what came of it.
     fn told(&self, asked: Start, outcomes: Outcomes) {
         let Outcomes { nonce, call: answer, note } = outcomes;
+        if matches!(answer, Answer::Ok(_)) && !self.answered.replace(true) {
+            println!("answered");
+        }
         if is_final(&answer) {
             self.unknown.borrow_mut().remove(&asked.call);
         }
