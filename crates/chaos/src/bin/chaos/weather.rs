@@ -78,12 +78,13 @@ impl Weather {
         let server = dice.below(SERVERS as u64) as usize;
         let client = dice.below(CLIENTS as u64) as usize;
         let stop = Duration::from_millis(dice.within(STOPS));
-        let fault = match dice.below(24) {
+        let fault = match dice.below(25) {
             0..7 => Fault::KillServer(server),
             7..13 => Fault::KillClient(client),
             13..16 => Fault::StopServer(server, stop),
             16..18 => Fault::StopClient(client, stop),
             18..21 => Fault::Cut(server),
+            24 => Fault::StopServer(server, stop),
             number => match self.level {
                 Level::Memory => Fault::Cut(server),
                 Level::Durable if number == 21 => Fault::Rival(server),
