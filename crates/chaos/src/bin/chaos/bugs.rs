@@ -16,7 +16,6 @@ const BUGS: &[(Bug, Level)] = &[
     (Bug::UnfinishedForgottenAtOpen, Level::Durable),
     (Bug::ExpiredLeaseRunsAgain, Level::Shared),
     (Bug::FinishWithoutSwap, Level::Shared),
-    (Bug::SettleBySelect, Level::Shared),
     (Bug::SettleBySelect, Level::Atomic),
     (Bug::ClaimCommitsAlone, Level::Atomic),
 ];

@@ -221,6 +221,8 @@ impl Keeper {
 
     async fn obey(&mut self, life: &mut Life, order: Order) {
         match order {
+            // One that stands still is to go on, past its lease: a dead one could not show what it does then.
+            Order::Kill if life.continues.is_some() => {}
             Order::Kill => {
                 life.killed = true;
                 life.child.signal(Signal::KILL);
