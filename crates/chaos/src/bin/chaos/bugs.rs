@@ -11,8 +11,14 @@ use crate::options::Options;
 use crate::run;
 use crate::store::Level;
 
-/// Each with the store that has it.
-const BUGS: &[(Bug, Level)] = &[];
+/// Each with the store that has it. Bugs of the machines are the simulator's to find.
+const BUGS: &[(Bug, Level)] = &[
+    (Bug::UnfinishedForgottenAtOpen, Level::Durable),
+    (Bug::ExpiredLeaseRunsAgain, Level::Shared),
+    (Bug::FinishWithoutSwap, Level::Shared),
+    (Bug::SettleBySelect, Level::Atomic),
+    (Bug::ClaimCommitsAlone, Level::Atomic),
+];
 
 /// How long the faults of one try last.
 const TRY: Duration = Duration::from_secs(8);

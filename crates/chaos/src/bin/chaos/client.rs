@@ -1,11 +1,11 @@
 //! A client's process: one life of one of six places.
 //!
-//! It writes down each call before it sends it and what it was told, saves keyed calls, and resumes those that earlier lives of its place have left. When it hears `heal` it
+//! It says `answered` at its first reply, writes down each call before it sends it and what it was told, saves keyed calls, and resumes those that earlier lives of its place have left. When it hears `heal` it
 //! starts no more calls, asks again for all that is unknown, and says `healed`; it ends when it is dismissed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,6 +34,9 @@ const SHORT_VALIDITY: Duration = Duration::from_secs(2);
 /// How long it asks again after healing; the verdict counts what is unknown then.
 const HEALING: Duration = Duration::from_secs(30);
 
+/// Calls that have an answer for good, and may be asked for again.
+const REMEMBERED: usize = 64;
+
 /// Why a call is unknown whose caller has dropped it.
 pub const DROPPED: &str = "Dropped";
 
@@ -49,6 +52,11 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
         while Instant::now() < until && !client.unknown.borrow().is_empty() {
             client.resume(usize::MAX).await?;
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let mut dice = Dice::new(client.seed, u64::MAX);
+        let answered = client.answered_calls.borrow().len() as u64;
+        for number in 0..answered {
+            client.doubt(number, &mut dice).await?;
         }
         println!("{}", client.counts());
         println!("healed {}", client.unknown.borrow().len());
@@ -86,10 +94,16 @@ struct Client {
     common: bool,
     /// Keyed calls whose outcome is not known yet.
     unknown: RefCell<BTreeMap<String, Rc<Saved>>>,
+    /// The latest keyed calls that have an answer for good: who asks again has to get the same.
+    answered_calls: RefCell<VecDeque<Rc<Saved>>>,
     next: Cell<u64>,
     /// How often it has asked.
     times: Cell<u64>,
+    /// Those of them that are asked for now.
+    doubted: RefCell<BTreeSet<String>>,
     healing: Cell<bool>,
+    /// A call was.
+    answered: Cell<bool>,
 }
 
 impl Client {
@@ -98,9 +112,12 @@ impl Client {
         let (place, life): (usize, u64) = (arguments.get("place")?, arguments.get("life")?);
         let common = arguments.get::<store::Level>("store")?.is_common();
         let relays: Vec<&str> = arguments.find("relays").ok_or("relays=… is missing")?.split(',').collect();
+        let (unknown, answered_calls) = left_by_earlier_lives(&folder, place)?;
         Ok(Client {
             life: format!("c{place}.{life}"),
-            unknown: RefCell::new(left_unknown(&folder, place)?),
+            unknown: RefCell::new(unknown),
+            answered_calls: RefCell::new(answered_calls),
+            doubted: RefCell::default(),
             log: Log::open(&folder.join(format!("told-{place}.{life}.log")))?,
             ledgers: connect(&relays, common).await?,
             twins: connect(&relays, common).await?,
@@ -109,6 +126,7 @@ impl Client {
             next: Cell::new(0),
             times: Cell::new(0),
             healing: Cell::new(false),
+            answered: Cell::new(false),
         })
     }
 
@@ -124,7 +142,8 @@ impl Client {
                 9 => self.sequenced::<Assign>("assign", what, server, &mut dice).await,
                 10 => self.sequenced::<Look>("look", what, server, &mut dice).await,
                 11 => self.sequenced::<Shout>("shout", what, server, &mut dice).await,
-                12..17 => self.keyed::<Add>("add", what, server, &mut dice).await,
+                12 => self.doubt(dice.below(REMEMBERED as u64), &mut dice).await,
+                13..17 => self.keyed::<Add>("add", what, server, &mut dice).await,
                 _ => self.keyed::<AddAndNote>("addAndNote", what, server, &mut dice).await,
             };
             done?;
@@ -231,11 +250,37 @@ impl Client {
     /// Writes down what came of it.
     fn told(&self, asked: Start, outcomes: Outcomes) {
         let Outcomes { nonce, call: answer, note } = outcomes;
+        if matches!(answer, Answer::Ok(_)) && !self.answered.replace(true) {
+            println!("answered");
+        }
         if is_final(&answer) {
-            self.unknown.borrow_mut().remove(&asked.call);
+            let saved = self.unknown.borrow_mut().remove(&asked.call);
+            self.remember(saved.filter(|_| is_kept(&answer)));
         }
         let at = log::now();
         self.write(Entry::Told(Told { call: asked.call, time: asked.time, at, nonce, note, answer }));
+    }
+
+    fn remember(&self, saved: Option<Rc<Saved>>) {
+        let mut calls = self.answered_calls.borrow_mut();
+        calls.extend(saved);
+        if calls.len() > REMEMBERED {
+            calls.pop_front();
+        }
+    }
+
+    /// Asks once more for a call that has its answer, wherever it may be asked for.
+    async fn doubt(&self, number: u64, dice: &mut Dice) -> Result<()> {
+        let saved = self.answered_calls.borrow().iter().cycle().nth(number as usize).cloned();
+        let Some(saved) = saved else { return Ok(()) };
+        let server = if self.common { dice.below(self.twins.len() as u64) as usize } else { saved.server };
+        // Not while the same is under way on that channel.
+        if self.doubted.borrow_mut().insert(saved.call.clone()) {
+            let asked = self.again(&saved, &self.twins[server], Duration::from_secs(5)).await;
+            self.doubted.borrow_mut().remove(&saved.call);
+            return asked;
+        }
+        Ok(())
     }
 
     fn write(&self, entry: Entry) {
@@ -281,21 +326,35 @@ fn patience(dice: &mut Dice) -> Duration {
     Duration::from_millis(if dice.once_in(10) { dice.within(50..500) } else { dice.within(2_000..6_000) })
 }
 
-/// What earlier lives have saved and were not told the end of.
-fn left_unknown(folder: &std::path::Path, place: usize) -> Result<BTreeMap<String, Rc<Saved>>> {
-    let mut unknown = BTreeMap::new();
-    let mut known = Vec::new();
+/// Whether an answer is in a record: then whoever asks again gets it.
+fn is_kept(answer: &Answer) -> bool {
+    match answer {
+        Answer::Ok(_) | Answer::Declined(_) | Answer::Failed => true,
+        Answer::Unknown(why) => why == "RecordedUnknown",
+        Answer::No(_) | Answer::Yes(_) => false,
+    }
+}
+
+/// Calls by their names.
+type Calls = BTreeMap<String, Rc<Saved>>;
+
+/// What earlier lives have saved: the calls that they were not told the end of, and the latest of those that have an answer for good.
+fn left_by_earlier_lives(folder: &Path, place: usize) -> Result<(Calls, VecDeque<Rc<Saved>>)> {
+    let (mut unknown, mut known) = (Calls::new(), Vec::new());
     for path in places::files(folder, &format!("told-{place}."))? {
         for entry in log::read::<Entry>(&path)? {
             match entry {
                 Entry::Save(saved) => drop(unknown.insert(saved.call.clone(), Rc::new(saved))),
-                Entry::Told(told) if is_final(&told.answer) => known.push(told.call),
+                Entry::Told(told) if is_final(&told.answer) => known.push(told),
                 Entry::Told(_) | Entry::Start(_) => {}
             }
         }
     }
-    for call in known {
-        unknown.remove(&call);
+    let mut answered = VecDeque::new();
+    for told in known {
+        let saved = unknown.remove(&told.call);
+        answered.extend(saved.filter(|_| is_kept(&told.answer)));
     }
-    Ok(unknown)
+    answered.drain(..answered.len().saturating_sub(REMEMBERED));
+    Ok((unknown, answered))
 }

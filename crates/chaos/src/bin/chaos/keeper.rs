@@ -38,6 +38,8 @@ pub struct Doing {
     pub life: u64,
     /// A server: it listens. A client: it has nothing more to ask.
     pub ready: bool,
+    /// A client: it had a reply.
+    pub answered: bool,
     /// A client: calls of which it is still unknown what became of them.
     pub unknown: u64,
 }
@@ -194,6 +196,9 @@ impl Keeper {
 
     fn heard(&mut self, life: &mut Life, line: &str) {
         match (line.split_once(' '), &self.role) {
+            (None, Role::Client) if line == "answered" => {
+                self.doing.send_modify(|doing| doing.answered = true);
+            }
             (Some(("counts", counts)), _) => life.counts = tally::parse_counts(counts),
             (Some(("listening", endpoint)), Role::Server { relay, .. }) => {
                 let address = endpoint.trim_start_matches("tcp://").parse().ok();
@@ -216,6 +221,8 @@ impl Keeper {
 
     async fn obey(&mut self, life: &mut Life, order: Order) {
         match order {
+            // One that stands still is to go on, past its lease: a dead one could not show what it does then.
+            Order::Kill if life.continues.is_some() => {}
             Order::Kill => {
                 life.killed = true;
                 life.child.signal(Signal::KILL);

@@ -9,7 +9,7 @@ const SHOWN: usize = 10;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { checked, counts, unknowns, ran, .. } = self;
+        let Report { checked, counts, unknowns, ran } = self;
         let totals = &ran.totals;
         let get = |name: &str| counts.get(name).copied().unwrap_or_default();
         let servers = |name: &str| totals.servers.get(name).copied().unwrap_or_default();
@@ -51,7 +51,6 @@ impl fmt::Display for Report {
         for violation in &totals.violations {
             writeln!(f, "  {violation}")?;
         }
-        let judgement = if self.passed() { "PASSED" } else { "BROKEN" };
-        writeln!(f, "{judgement}")
+        if self.passed() { writeln!(f, "PASSED") } else { writeln!(f, "BROKEN: {}", self.first_violation()) }
     }
 }

@@ -13,6 +13,7 @@ use selfsame_relay::Dice;
 use selfsame_relay::{Counts, Faults, Relay};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::error::Elapsed;
 
 use crate::database::Database;
 use crate::effects;
@@ -67,7 +68,10 @@ pub async fn run(options: &Options, folder: &Path) -> Result<Report> {
     let started = Instant::now();
     let tally = Tally::default();
     let mut cast = Cast::start(options, folder, &tally).await?;
-    cast.ready(&cast.servers, HEALING).await?;
+    // What does not work in fair weather proves nothing in foul.
+    all(&cast.clients, |doing| doing.answered)
+        .await
+        .map_err(|_| "some client gets no reply, before any fault")?;
     cast.rage(options).await?;
     let healed = Instant::now();
     let healed_at = selfsame_chaos::log::now();
@@ -97,6 +101,17 @@ impl Place {
         // A keeper that is gone has ended with an error, which whoever waits for it gets.
         let _ = self.orders.send(order);
     }
+}
+
+/// Waits until all these places are as wished.
+async fn all(places: &[Place], wished: impl Fn(&Doing) -> bool) -> std::result::Result<(), Elapsed> {
+    let each = async {
+        for place in places {
+            // A keeper that has ended is found when it is waited for.
+            let _ = place.doing.clone().wait_for(&wished).await;
+        }
+    };
+    tokio::time::timeout(HEALING, each).await
 }
 
 /// Everybody.
@@ -177,17 +192,6 @@ impl Cast {
         })
     }
 
-    /// Waits until all these places are.
-    async fn ready(&self, places: &[Place], patience: Duration) -> Result<()> {
-        let all = async {
-            for place in places {
-                // A keeper that has ended is found when it is waited for.
-                let _ = place.doing.clone().wait_for(|doing| doing.ready).await;
-            }
-        };
-        tokio::time::timeout(patience, all).await.map_err(|_| "not everybody became ready in time".into())
-    }
-
     /// The faults, for their time.
     async fn rage(&mut self, options: &Options) -> Result<()> {
         let mut weather = Weather::new(options.seed, options.level);
@@ -245,8 +249,8 @@ impl Cast {
             place.order(Order::Heal);
         }
         let unfinished = "some client has calls that do not end, long after the faults";
-        self.ready(&self.clients, HEALING).await.map_err(|_| unfinished)?;
-        self.ready(&self.servers, HEALING)
+        all(&self.clients, |doing| doing.ready).await.map_err(|_| unfinished)?;
+        all(&self.servers, |doing| doing.ready)
             .await
             .map_err(|_| "some server does not start after the faults")?;
         // What the relays still hold arrives when its calls are long done; it must have no effect either.

@@ -44,7 +44,6 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
     pub unknowns: BTreeMap<String, u64>,
     pub ran: Ran,
-    level: Level,
 }
 
 impl Report {
@@ -53,9 +52,9 @@ impl Report {
         let level = options.level;
         let expect = Expect {
             atomic: level == Level::Atomic,
-            one_clock: true,
             slack: SLACK.as_micros() as Time,
             grace: None,
+            one_clock: true,
         };
         let mut judge = Judge::new(Checker::new(expect), expect.atomic);
         judge.checker.take(ran.healed_at, Fact::Healed);
@@ -69,24 +68,30 @@ impl Report {
         judge.count("calls", judge.calls.len() as u64);
         let Judge { checker, mut counts, unknowns, .. } = judge;
         counts.insert("unknown for good", ran.unknown);
-        Ok(Report { checked: checker.finish(), counts, unknowns, ran, level })
+        Ok(Report { checked: checker.finish(), counts, unknowns, ran })
     }
 
     /// Whether nothing was broken.
     pub fn passed(&self) -> bool {
-        self.checked.is_clean() && self.ran.totals.violations.is_empty() && self.unresolved() == 0
+        self.checked.is_clean()
+            && self.ran.totals.violations.is_empty()
+            && self.ran.unknown == 0
+            && self.has_worked()
+    }
+
+    /// Nothing is broken where nothing is done.
+    fn has_worked(&self) -> bool {
+        self.counts.get("Ok").is_some_and(|ok| *ok >= self.ran.took.as_secs())
     }
 
     /// One of the things that were broken.
     pub fn first_violation(&self) -> String {
         let checked = self.checked.violations.first().map(ToString::to_string);
         let first = checked.or_else(|| self.ran.totals.violations.first().cloned());
-        first.unwrap_or_else(|| format!("{} calls are unknown for good", self.unresolved()))
-    }
-
-    /// What must be known at this level, and is not.
-    fn unresolved(&self) -> u64 {
-        if self.level == Level::Atomic { self.ran.unknown } else { 0 }
+        first.unwrap_or_else(|| match self.ran.unknown {
+            0 => "next to no call was answered".into(),
+            unknown => format!("of {unknown} calls nobody learns what became of them"),
+        })
     }
 }
 

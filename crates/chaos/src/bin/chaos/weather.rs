@@ -79,22 +79,21 @@ impl Weather {
         let client = dice.below(CLIENTS as u64) as usize;
         let stop = Duration::from_millis(dice.within(STOPS));
         let fault = match dice.below(24) {
-            0..7 => Fault::KillServer(server),
-            7..13 => Fault::KillClient(client),
-            13..16 => Fault::StopServer(server, stop),
-            16..18 => Fault::StopClient(client, stop),
-            18..21 => Fault::Cut(server),
+            0..6 => Fault::KillServer(server),
+            6..11 => Fault::KillClient(client),
+            11..15 => Fault::StopServer(server, stop),
+            15..17 => Fault::StopClient(client, stop),
+            17..20 => Fault::Cut(server),
             number => match self.level {
                 Level::Memory => Fault::Cut(server),
-                Level::Durable if number == 21 => Fault::Rival(server),
+                Level::Durable if number < 22 => Fault::Rival(server),
                 Level::Durable => Fault::FullDisk(server),
                 // Seldom: while it is away nothing else can be learnt.
-                Level::Shared | Level::Atomic if number == 21 && dice.once_in(2) => {
+                Level::Shared | Level::Atomic if number == 20 => {
                     Fault::Database(*dice.pick(&[Blow::Fast, Blow::Immediate, Blow::Kill]))
                 }
-                Level::Shared | Level::Atomic => {
-                    Fault::Database(if dice.once_in(3) { Blow::Cut } else { Blow::Freeze })
-                }
+                Level::Shared | Level::Atomic if number == 21 => Fault::Database(Blow::Cut),
+                Level::Shared | Level::Atomic => Fault::Database(Blow::Freeze),
             },
         };
         (pause, fault)
