@@ -104,7 +104,7 @@ pub mod account {
             &self,
             fill: impl ::core::ops::FnOnce(account::change_password_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<account::ChangePassword> {
-            self.channel.call::<account::ChangePassword, R>(&account::INTERFACE, fill)
+            self.channel.call::<account::ChangePassword, R>(fill)
         }
 
         /// How often the user has set a password.
@@ -112,7 +112,7 @@ pub mod account {
             &self,
             fill: impl ::core::ops::FnOnce(account::version_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<account::Version> {
-            self.channel.call::<account::Version, R>(&account::INTERFACE, fill)
+            self.channel.call::<account::Version, R>(fill)
         }
     }
 
@@ -152,6 +152,7 @@ pub mod account {
             type Params = change_password_params::Owned;
             type Results = change_password_results::Owned;
             type Fault = super::no_such_user::Owned;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xb278_d5cd_5da3_0c10,
                 ordinal: 0,
@@ -167,6 +168,7 @@ pub mod account {
             type Params = version_params::Owned;
             type Results = version_results::Owned;
             type Fault = super::no_such_user::Owned;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xb278_d5cd_5da3_0c10,
                 ordinal: 1,
@@ -1592,7 +1594,7 @@ pub mod login {
             &self,
             fill: impl ::core::ops::FnOnce(login::enter_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<login::Enter> {
-            self.channel.call::<login::Enter, R>(&login::INTERFACE, fill)
+            self.channel.call::<login::Enter, R>(fill)
         }
     }
 
@@ -1627,6 +1629,7 @@ pub mod login {
             type Params = enter_params::Owned;
             type Results = enter_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0x9427_96af_4227_6f7c,
                 ordinal: 0,
@@ -2169,7 +2172,7 @@ pub mod login {
             &self,
             fill: impl ::core::ops::FnOnce(audit::record_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<audit::Record> {
-            self.channel.call::<audit::Record, R>(&audit::INTERFACE, fill)
+            self.channel.call::<audit::Record, R>(fill)
         }
     }
 
@@ -2203,6 +2206,7 @@ pub mod login {
             type Params = record_params::Owned;
             type Results = record_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xf777_612d_83c3_256b,
                 ordinal: 0,
@@ -2725,7 +2729,7 @@ pub mod storm {
             &self,
             fill: impl ::core::ops::FnOnce(storm::change_password_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<storm::ChangePassword> {
-            self.channel.call::<storm::ChangePassword, R>(&storm::INTERFACE, fill)
+            self.channel.call::<storm::ChangePassword, R>(fill)
         }
 
         /// Its twin, annotated as what it is not: running it twice is not the same as running it once. So the storm shows what it prevents.
@@ -2733,7 +2737,7 @@ pub mod storm {
             &self,
             fill: impl ::core::ops::FnOnce(storm::change_password_again_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<storm::ChangePasswordAgain> {
-            self.channel.call::<storm::ChangePasswordAgain, R>(&storm::INTERFACE, fill)
+            self.channel.call::<storm::ChangePasswordAgain, R>(fill)
         }
     }
 
@@ -2773,6 +2777,7 @@ pub mod storm {
             type Params = change_password_params::Owned;
             type Results = change_password_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xdd4b_e327_099a_ba2d,
                 ordinal: 0,
@@ -2788,6 +2793,7 @@ pub mod storm {
             type Params = change_password_again_params::Owned;
             type Results = change_password_again_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xdd4b_e327_099a_ba2d,
                 ordinal: 1,
