@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::client::{Channel, Finished, Order, Ticket};
-use crate::codegen::{InterfaceInfo, Method};
+use crate::codegen::Method;
 use crate::error::{Error, Inner, Kind, Outcome};
 use crate::message::Message;
 use crate::metadata::Metadata;
@@ -42,7 +42,6 @@ enum State {
 
 struct Prepared {
     channel: Channel,
-    interface: &'static InterfaceInfo,
     body: Bytes,
     deadline: Option<Duration>,
     /// The deadline of the request that this call is made within.
@@ -55,18 +54,13 @@ struct Prepared {
 }
 
 impl<M: Method> Call<M> {
-    pub(crate) fn new(
-        channel: Channel,
-        interface: &'static InterfaceInfo,
-        body: capnp::Result<Bytes>,
-    ) -> Self {
+    pub(crate) fn new(channel: Channel, body: capnp::Result<Bytes>) -> Self {
         let (body, mistake) = match body {
             Ok(body) => (body, None),
             Err(error) => (Bytes::new(), Some(format!("the parameters could not be filled in: {error}"))),
         };
         let prepared = Prepared {
             channel,
-            interface,
             body,
             deadline: None,
             not_after: None,
@@ -177,11 +171,7 @@ impl<M: Method> Call<M> {
     ///
     /// # Errors
     /// Misuse, if the bytes are no saved call, or one of another method.
-    pub fn from_bytes(
-        channel: &Channel,
-        saved: &[u8],
-        interface: &'static InterfaceInfo,
-    ) -> Result<Self, Error> {
+    pub fn from_bytes(channel: &Channel, saved: &[u8]) -> Result<Self, Error> {
         let misuse = |why: String| Error::misuse(M::INFO.name, why);
         let saved =
             wire::decode_saved(saved).map_err(|error| misuse(format!("not a saved call: {error}")))?;
@@ -191,7 +181,7 @@ impl<M: Method> Call<M> {
                 saved.method, saved.interface
             )));
         }
-        Ok(Call::new(channel.clone(), interface, Ok(saved.body)).with(|call| call.key = Some(saved.key)))
+        Ok(Call::new(channel.clone(), Ok(saved.body)).with(|call| call.key = Some(saved.key)))
     }
 
     /// The nonce, if it is known before the first send: a keyed one.
@@ -205,7 +195,8 @@ impl<M: Method> Call<M> {
 }
 
 impl Prepared {
-    fn start(self, method: &'static crate::codegen::MethodInfo) -> Result<Ticket, Error> {
+    fn start<M: Method>(self) -> Result<Ticket, Error> {
+        let method = &M::INFO;
         if let Some(mistake) = self.mistake {
             return Err(Error::misuse(method.name, mistake));
         }
@@ -223,7 +214,7 @@ impl Prepared {
         let own = now + self.deadline.unwrap_or(self.channel.default_deadline()).min(LONGEST_DEADLINE);
         let order = Order {
             method,
-            interface: self.interface,
+            interface: M::INTERFACE,
             body: self.body,
             deadline: self.not_after.map_or(own, |outer| own.min(outer)),
             key: self.key,
@@ -245,7 +236,7 @@ impl<M: Method> Future for Call<M> {
             let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Done) else {
                 unreachable!()
             };
-            match prepared.start(&M::INFO) {
+            match prepared.start::<M>() {
                 Ok(ticket) => self.state = State::Started(ticket),
                 Err(error) => return Poll::Ready(Err(error)),
             }

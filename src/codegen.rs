@@ -22,6 +22,8 @@ pub trait Method: Send + Sync + 'static {
     type Results: capnp::traits::Owned;
     /// The struct of its typed no, or [`Untyped`].
     type Fault: 'static;
+    /// What the library needs to know of the interface that declares it.
+    const INTERFACE: &'static InterfaceInfo;
     /// What the library needs to know of it.
     const INFO: MethodInfo;
 }

@@ -376,15 +376,14 @@ async fn a_saved_call_is_asked_again_by_another_client() {
     let first = call.await.unwrap();
 
     let next_life = Channel::connect(&server.endpoint).await.unwrap();
-    let interface = &api::account::account::INTERFACE;
-    let again = Call::<ChangePassword>::from_bytes(&next_life, &saved, interface).unwrap();
+    let again = Call::<ChangePassword>::from_bytes(&next_life, &saved).unwrap();
     assert_eq!(again.known_nonce(), Some(nonce));
     assert_eq!(again.await.unwrap().as_bytes(), first.as_bytes());
     assert_eq!(vault.effects(), 2);
 
-    let wrong = Call::<Version>::from_bytes(&next_life, &saved, interface).unwrap_err();
+    let wrong = Call::<Version>::from_bytes(&next_life, &saved).unwrap_err();
     assert_eq!(wrong.kind(), Kind::Misuse);
-    assert!(Call::<ChangePassword>::from_bytes(&next_life, b"nonsense", interface).is_err());
+    assert!(Call::<ChangePassword>::from_bytes(&next_life, b"nonsense").is_err());
 }
 
 #[tokio::test]

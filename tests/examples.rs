@@ -90,6 +90,25 @@ fn a_login_that_is_tried_again_has_one_effect_below() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
+#[cfg(feature = "redb")]
+#[test]
+fn a_client_that_is_killed_resumes_its_call_and_there_is_one_effect() {
+    let output = run("resume_after_crash", &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("the client that asked is killed before the answer"), "{}", text(&output));
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn no_money_is_made_or_lost_while_the_server_is_killed() {
+    let output = run("transfer", &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let killed = text(&output)
+        .lines()
+        .find_map(|line| line.strip_prefix("the server was killed ")?.split(' ').next()?.parse().ok());
+    assert!(killed.is_some_and(|times: u32| times > 0), "{}", text(&output));
+}
+
 #[test]
 fn a_watcher_sees_the_prices_of_its_symbol_and_no_others() {
     let ticker = Running::start("ticker", &["tcp://127.0.0.1:0"]);

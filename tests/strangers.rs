@@ -184,7 +184,8 @@ async fn a_contract_of_another_form_is_refused_before_anything_is_sent() {
     let ledger = Arc::<Ledger>::default();
     let (endpoint, _) = serve(&ledger).await;
     let channel = Channel::connect(&endpoint).await.unwrap();
-    let call = channel.call::<ChangePassword, _>(altered(), |mut p| p.set_user("x"));
+    channel.register(altered());
+    let call = channel.call::<ChangePassword, _>(|mut p| p.set_user("x"));
     let error = call.await.unwrap_err();
     assert_eq!(
         (error.kind(), error.outcome()),

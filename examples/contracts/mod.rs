@@ -104,7 +104,7 @@ pub mod account {
             &self,
             fill: impl ::core::ops::FnOnce(account::change_password_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<account::ChangePassword> {
-            self.channel.call::<account::ChangePassword, R>(&account::INTERFACE, fill)
+            self.channel.call::<account::ChangePassword, R>(fill)
         }
 
         /// How often the user has set a password.
@@ -112,7 +112,7 @@ pub mod account {
             &self,
             fill: impl ::core::ops::FnOnce(account::version_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<account::Version> {
-            self.channel.call::<account::Version, R>(&account::INTERFACE, fill)
+            self.channel.call::<account::Version, R>(fill)
         }
     }
 
@@ -152,6 +152,7 @@ pub mod account {
             type Params = change_password_params::Owned;
             type Results = change_password_results::Owned;
             type Fault = super::no_such_user::Owned;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xb278_d5cd_5da3_0c10,
                 ordinal: 0,
@@ -167,6 +168,7 @@ pub mod account {
             type Params = version_params::Owned;
             type Results = version_results::Owned;
             type Fault = super::no_such_user::Owned;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xb278_d5cd_5da3_0c10,
                 ordinal: 1,
@@ -1506,6 +1508,827 @@ pub mod account {
 
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::pedantic, clippy::nursery, missing_docs, nonstandard_style, rustdoc::all, unreachable_pub, unused, unused_qualifications)]
+pub mod bank {
+    //! Money that moves: the contract of examples/transfer.
+
+    /// Keeps accounts.
+    pub trait Bank: ::core::marker::Send + ::core::marker::Sync + 'static {
+        /// Moves an amount, and answers what is left where it came from. The number is the payer's, to find the transfer by.
+        fn transfer(
+            &self,
+            request: ::selfsame::codegen::Request<bank::Transfer>,
+        ) -> impl ::core::future::Future<Output = ::selfsame::codegen::Answer<bank::Transfer>> + ::core::marker::Send;
+    }
+
+    impl<S: self::Bank + ?Sized> self::Bank for ::std::sync::Arc<S> {
+        fn transfer(
+            &self,
+            request: ::selfsame::codegen::Request<bank::Transfer>,
+        ) -> impl ::core::future::Future<Output = ::selfsame::codegen::Answer<bank::Transfer>> + ::core::marker::Send {
+            <S as self::Bank>::transfer(&**self, request)
+        }
+    }
+
+    /// Serves an implementation of `Bank`.
+    pub struct BankServer<S> {
+        service: ::std::sync::Arc<S>,
+    }
+
+    impl<S: self::Bank> BankServer<S> {
+        /// What a server is to serve.
+        pub fn new(service: S) -> Self {
+            Self { service: ::std::sync::Arc::new(service) }
+        }
+    }
+
+    impl<S: self::Bank> ::selfsame::codegen::Service for BankServer<S> {
+        fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
+            bank::INTERFACES
+        }
+
+        fn call(&self, call: ::selfsame::codegen::Incoming) -> ::selfsame::codegen::Answering {
+            let service = ::std::sync::Arc::clone(&self.service);
+            match (call.interface(), call.ordinal()) {
+                (0xf97e_d508_8f03_3fd2, 0) => {
+                    ::selfsame::codegen::answer::<bank::Transfer, _, _>(call, move |request| async move {
+                        <S as self::Bank>::transfer(&*service, request).await
+                    })
+                }
+                _ => call.unknown_method(),
+            }
+        }
+    }
+
+    /// Calls `Bank`. Clones share a connection.
+    #[derive(::core::clone::Clone)]
+    pub struct BankClient {
+        channel: ::selfsame::codegen::Channel,
+    }
+
+    impl BankClient {
+        /// A client on a channel, which clients of other interfaces may share.
+        pub fn new(channel: ::selfsame::codegen::Channel) -> Self {
+            for interface in bank::INTERFACES {
+                channel.register(interface);
+            }
+            Self { channel }
+        }
+
+        /// A client on a channel of its own, with the defaults.
+        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+            ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
+        }
+
+        /// A client that calls an implementation in this process, without sockets.
+        pub fn local(service: impl self::Bank) -> Self {
+            Self::new(::selfsame::codegen::Channel::local(BankServer::new(service)))
+        }
+
+        /// The channel that this client calls on.
+        pub fn channel(&self) -> &::selfsame::codegen::Channel {
+            &self.channel
+        }
+
+        /// Moves an amount, and answers what is left where it came from. The number is the payer's, to find the transfer by.
+        pub fn transfer<R: ::selfsame::codegen::Filled>(
+            &self,
+            fill: impl ::core::ops::FnOnce(bank::transfer_params::Builder<'_>) -> R,
+        ) -> ::selfsame::codegen::Call<bank::Transfer> {
+            self.channel.call::<bank::Transfer, R>(fill)
+        }
+    }
+
+    pub mod bank {
+        //! The methods of `Bank` and their messages.
+
+        /// What the library knows of `Bank`.
+        pub static INTERFACE: ::selfsame::codegen::InterfaceInfo = ::selfsame::codegen::InterfaceInfo {
+            id: 0xf97e_d508_8f03_3fd2,
+            name: "Bank",
+            fingerprint: 0x9575_4e42_76fe_bd3d,
+            shape: &[
+                (0x2e01_236a_6fcc_acd3, 0x439a_8c11_6688_4635),
+                (0x3315_a4c2_9141_8eb0, 0xe116_06f0_eeb8_dc4c),
+                (0x5210_6bcb_9c30_d8d1, 0x0010_cdf9_f9a8_266d),
+                (0x69cf_b8e5_9780_6ce9, 0xfd29_b2d1_0195_eb20),
+                (0x710b_32d4_a720_22f2, 0x1f0b_9503_0497_708e),
+                (0x9005_f9dd_b20f_6d13, 0x3e06_5c0c_0f86_baaf),
+                (0xa5a5_9907_3121_faa1, 0xfd29_b2d1_0195_eb20),
+            ],
+            methods: &[
+                &<self::Transfer as ::selfsame::codegen::Method>::INFO,
+            ],
+        };
+
+        /// `Bank` and what it extends.
+        pub static INTERFACES: &[&::selfsame::codegen::InterfaceInfo] = &[
+            &self::INTERFACE,
+        ];
+
+        /// The method `Bank.transfer`.
+        pub enum Transfer {}
+
+        impl ::selfsame::codegen::Method for self::Transfer {
+            type Params = transfer_params::Owned;
+            type Results = transfer_results::Owned;
+            type Fault = super::too_little::Owned;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
+            const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
+                interface: 0xf97e_d508_8f03_3fd2,
+                ordinal: 0,
+                name: "Bank.transfer",
+                retry: ::selfsame::codegen::RetryClass::Once,
+            };
+        }
+
+        pub mod transfer_params {
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <> Reader<'_,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn get_number(self) -> u32 {
+                    self.reader.get_data_field::<u32>(0)
+                }
+                #[inline]
+                pub fn get_from(self) -> u32 {
+                    self.reader.get_data_field::<u32>(1)
+                }
+                #[inline]
+                pub fn get_to(self) -> u32 {
+                    self.reader.get_data_field::<u32>(2)
+                }
+                #[inline]
+                pub fn get_amount(self) -> u32 {
+                    self.reader.get_data_field::<u32>(3)
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 2, pointers: 0 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn get_number(self) -> u32 {
+                    self.builder.get_data_field::<u32>(0)
+                }
+                #[inline]
+                pub fn set_number(&mut self, value: u32)  {
+                    self.builder.set_data_field::<u32>(0, value);
+                }
+                #[inline]
+                pub fn get_from(self) -> u32 {
+                    self.builder.get_data_field::<u32>(1)
+                }
+                #[inline]
+                pub fn set_from(&mut self, value: u32)  {
+                    self.builder.set_data_field::<u32>(1, value);
+                }
+                #[inline]
+                pub fn get_to(self) -> u32 {
+                    self.builder.get_data_field::<u32>(2)
+                }
+                #[inline]
+                pub fn set_to(&mut self, value: u32)  {
+                    self.builder.set_data_field::<u32>(2, value);
+                }
+                #[inline]
+                pub fn get_amount(self) -> u32 {
+                    self.builder.get_data_field::<u32>(3)
+                }
+                #[inline]
+                pub fn set_amount(&mut self, value: u32)  {
+                    self.builder.set_data_field::<u32>(3, value);
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 83] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(221, 109, 243, 12, 199, 120, 185, 239),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(210, 63, 3, 143, 8, 213, 126, 249),
+                    ::selfsame::codegen::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 2, 1, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 231, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(98, 97, 110, 107, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 66, 97, 110, 107, 46),
+                    ::selfsame::codegen::capnp::word(116, 114, 97, 110, 115, 102, 101, 114),
+                    ::selfsame::codegen::capnp::word(36, 80, 97, 114, 97, 109, 115, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 0, 0, 0, 58, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(108, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(105, 0, 0, 0, 42, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(105, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(104, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(2, 0, 0, 0, 2, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(113, 0, 0, 0, 26, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(113, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(3, 0, 0, 0, 3, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(121, 0, 0, 0, 58, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(121, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(132, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(110, 117, 109, 98, 101, 114, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(102, 114, 111, 109, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(116, 111, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 109, 111, 117, 110, 116, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        2 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        3 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,1,0,2];
+                pub(crate) const TYPE_ID: u64 = 0xefb9_78c7_0cf3_6ddd;
+            }
+        }
+
+        pub mod transfer_results {
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <> Reader<'_,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn get_left(self) -> i64 {
+                    self.reader.get_data_field::<i64>(0)
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 1, pointers: 0 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn get_left(self) -> i64 {
+                    self.builder.get_data_field::<i64>(0)
+                }
+                #[inline]
+                pub fn set_left(&mut self, value: i64)  {
+                    self.builder.set_data_field::<i64>(0, value);
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 36] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(225, 101, 165, 209, 152, 249, 144, 255),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(210, 63, 3, 143, 8, 213, 126, 249),
+                    ::selfsame::codegen::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 10, 1, 0, 0),
+                    ::selfsame::codegen::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(37, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(37, 0, 0, 0, 63, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(98, 97, 110, 107, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 66, 97, 110, 107, 46),
+                    ::selfsame::codegen::capnp::word(116, 114, 97, 110, 115, 102, 101, 114),
+                    ::selfsame::codegen::capnp::word(36, 82, 101, 115, 117, 108, 116, 115),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(13, 0, 0, 0, 42, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(13, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(108, 101, 102, 116, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(5, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(5, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <i64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[0];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[0];
+                pub(crate) const TYPE_ID: u64 = 0xff90_f998_d1a5_65e1;
+            }
+        }
+    }
+
+    /// The typed no of this contract: the account has less than that.
+    pub type TooLittle = too_little::Owned;
+
+    pub mod too_little {
+        #[derive(Copy, Clone)]
+        pub struct Owned(());
+        impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+        impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+        impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+        impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+        pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+        impl <> ::core::marker::Copy for Reader<'_,>  {}
+        impl <> ::core::clone::Clone for Reader<'_,>  {
+            fn clone(&self) -> Self { *self }
+        }
+
+        impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+            fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                Self { reader,  }
+            }
+        }
+
+        impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+            fn from(reader: Reader<'a,>) -> Self {
+                Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+            }
+        }
+
+        impl <> ::core::fmt::Debug for Reader<'_,>  {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+            }
+        }
+
+        impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+            fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                ::core::result::Result::Ok(reader.get_struct(default)?.into())
+            }
+        }
+
+        impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+            fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                self.reader
+            }
+        }
+
+        impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+            fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+            }
+        }
+
+        impl <> Reader<'_,>  {
+            pub fn reborrow(&self) -> Reader<'_,> {
+                Self { .. *self }
+            }
+
+            pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                self.reader.total_size()
+            }
+            #[inline]
+            pub fn get_balance(self) -> i64 {
+                self.reader.get_data_field::<i64>(0)
+            }
+        }
+
+        pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+        impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 1, pointers: 0 };
+        }
+        impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+            const TYPE_ID: u64 = _private::TYPE_ID;
+        }
+        impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+            fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                Self { builder,  }
+            }
+        }
+
+        impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+            fn from(builder: Builder<'a,>) -> Self {
+                Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+            }
+        }
+
+        impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+            fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+            }
+        }
+
+        impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+            fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+            }
+            fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+            }
+        }
+
+        impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+            fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+        }
+
+        impl <'a,> Builder<'a,>  {
+            pub fn into_reader(self) -> Reader<'a,> {
+                self.builder.into_reader().into()
+            }
+            pub fn reborrow(&mut self) -> Builder<'_,> {
+                Builder { builder: self.builder.reborrow() }
+            }
+            pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                self.builder.as_reader().into()
+            }
+
+            pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                self.builder.as_reader().total_size()
+            }
+            #[inline]
+            pub fn get_balance(self) -> i64 {
+                self.builder.get_data_field::<i64>(0)
+            }
+            #[inline]
+            pub fn set_balance(&mut self, value: i64)  {
+                self.builder.set_data_field::<i64>(0, value);
+            }
+        }
+
+        pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+        impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+            fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                Self { _typeless: typeless,  }
+            }
+        }
+        impl Pipeline  {
+        }
+        mod _private {
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 34] = [
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                ::selfsame::codegen::capnp::word(104, 93, 68, 34, 251, 63, 89, 168),
+                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(246, 33, 110, 243, 80, 255, 165, 185),
+                ::selfsame::codegen::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(21, 0, 0, 0, 170, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 63, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(98, 97, 110, 107, 46, 99, 97, 112),
+                ::selfsame::codegen::capnp::word(110, 112, 58, 84, 111, 111, 76, 105),
+                ::selfsame::codegen::capnp::word(116, 116, 108, 101, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ::selfsame::codegen::capnp::word(4, 0, 0, 0, 3, 0, 4, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(13, 0, 0, 0, 66, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(13, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(12, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(24, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(98, 97, 108, 97, 110, 99, 101, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ::selfsame::codegen::capnp::word(5, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(5, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+            ];
+            pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                match index {
+                    0 => <i64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                }
+            }
+            pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+            }
+            pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+            pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                &ARENA,
+                NONUNION_MEMBERS,
+                MEMBERS_BY_DISCRIMINANT,
+                MEMBERS_BY_NAME
+            );
+            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0];
+            pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[0];
+            pub(crate) const TYPE_ID: u64 = 0xa859_3ffb_2244_5d68;
+        }
+    }
+}
+
+#[rustfmt::skip]
+#[allow(clippy::all, clippy::pedantic, clippy::nursery, missing_docs, nonstandard_style, rustdoc::all, unreachable_pub, unused, unused_qualifications)]
 pub mod login {
     //! A service that is made of others: the contract of examples/login.
 
@@ -1592,7 +2415,7 @@ pub mod login {
             &self,
             fill: impl ::core::ops::FnOnce(login::enter_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<login::Enter> {
-            self.channel.call::<login::Enter, R>(&login::INTERFACE, fill)
+            self.channel.call::<login::Enter, R>(fill)
         }
     }
 
@@ -1627,6 +2450,7 @@ pub mod login {
             type Params = enter_params::Owned;
             type Results = enter_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0x9427_96af_4227_6f7c,
                 ordinal: 0,
@@ -2169,7 +2993,7 @@ pub mod login {
             &self,
             fill: impl ::core::ops::FnOnce(audit::record_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<audit::Record> {
-            self.channel.call::<audit::Record, R>(&audit::INTERFACE, fill)
+            self.channel.call::<audit::Record, R>(fill)
         }
     }
 
@@ -2203,6 +3027,7 @@ pub mod login {
             type Params = record_params::Owned;
             type Results = record_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xf777_612d_83c3_256b,
                 ordinal: 0,
@@ -2725,7 +3550,7 @@ pub mod storm {
             &self,
             fill: impl ::core::ops::FnOnce(storm::change_password_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<storm::ChangePassword> {
-            self.channel.call::<storm::ChangePassword, R>(&storm::INTERFACE, fill)
+            self.channel.call::<storm::ChangePassword, R>(fill)
         }
 
         /// Its twin, annotated as what it is not: running it twice is not the same as running it once. So the storm shows what it prevents.
@@ -2733,7 +3558,7 @@ pub mod storm {
             &self,
             fill: impl ::core::ops::FnOnce(storm::change_password_again_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<storm::ChangePasswordAgain> {
-            self.channel.call::<storm::ChangePasswordAgain, R>(&storm::INTERFACE, fill)
+            self.channel.call::<storm::ChangePasswordAgain, R>(fill)
         }
     }
 
@@ -2773,6 +3598,7 @@ pub mod storm {
             type Params = change_password_params::Owned;
             type Results = change_password_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xdd4b_e327_099a_ba2d,
                 ordinal: 0,
@@ -2788,6 +3614,7 @@ pub mod storm {
             type Params = change_password_again_params::Owned;
             type Results = change_password_again_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xdd4b_e327_099a_ba2d,
                 ordinal: 1,

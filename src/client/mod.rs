@@ -113,10 +113,9 @@ impl Channel {
     /// A call to method `M`. Generated clients do this for you.
     pub fn call<M: Method, R: Filled>(
         &self,
-        interface: &'static InterfaceInfo,
         fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R,
     ) -> Call<M> {
-        Call::new(self.clone(), interface, message::build::<M::Params, R>(fill))
+        Call::new(self.clone(), message::build::<M::Params, R>(fill))
     }
 
     /// What happened on this channel so far.

@@ -9,7 +9,7 @@ use selfsame::io::{
     Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
 };
 use selfsame::protocol::wire::{
-    self, Ack, Answer, Call, Cancel, Encoder, Entry, Hello, Limits, Refused, Reply, Welcome,
+    self, Ack, Answer, Call, Cancel, Encoder, Entry, Goodbye, Hello, Limits, Refused, Reply, Welcome,
 };
 use selfsame::protocol::{CallId, Incarnation, Refusal, Registration, RetryClass, Session, Stamp, WallTime};
 use tokio::sync::mpsc;
@@ -25,7 +25,22 @@ pub struct Hand {
 }
 
 /// How long a test waits for what must come: far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what has to come.
+pub async fn in_time<T>(coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, coming).await.expect("it comes in time")
+}
+
+/// Waits until it is so.
+pub async fn until(mut is_so: impl FnMut() -> bool) {
+    in_time(async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
 
 impl Hand {
     pub async fn connect(endpoint: &str) -> Hand {
@@ -62,19 +77,31 @@ impl Hand {
             }
         }));
         let mut hand = Hand { welcome: Welcome::default(), outgoing, incoming, pings: 0, _stop: stop };
-        hand.say(Hello {
+        hand.greet(resume).await;
+        hand
+    }
+
+    /// Says hello, until the server's store is open.
+    async fn greet(&mut self, resume: Option<Registration>) {
+        let hello = Hello {
             id: 7,
             version: wire::VERSION,
             session: Session(1),
             resume,
             acked_below: 0,
             contracts: vec![],
-        });
-        match hand.next().await {
-            Entry::Welcome(welcome) => hand.welcome = welcome,
-            other => panic!("no welcome but {other:?}"),
-        }
-        hand
+        };
+        let asked = async {
+            loop {
+                self.say(hello.clone());
+                match self.next().await {
+                    Entry::Welcome(welcome) => return welcome,
+                    Entry::Goodbye(Goodbye { refusal: Some(Refusal::Unavailable), .. }) => {}
+                    other => panic!("no welcome but {other:?}"),
+                }
+            }
+        };
+        self.welcome = in_time(asked).await;
     }
 
     /// A `changePassword`, not sent yet.
@@ -117,10 +144,7 @@ impl Hand {
     }
 
     pub async fn next(&mut self) -> Entry {
-        tokio::time::timeout(PATIENCE, self.incoming.recv())
-            .await
-            .expect("an answer in time")
-            .expect("a connection")
+        in_time(self.incoming.recv()).await.expect("a connection")
     }
 
     pub async fn reply(&mut self) -> Reply {
@@ -133,6 +157,18 @@ impl Hand {
         }
     }
 
+    /// All that comes until the server closes the connection.
+    pub async fn rest(&mut self) -> Vec<Entry> {
+        let closed = async {
+            let mut entries = Vec::new();
+            while let Some(entry) = self.incoming.recv().await {
+                entries.push(entry);
+            }
+            entries
+        };
+        in_time(closed).await
+    }
+
     pub async fn ask(&mut self, call: &Call) -> Reply {
         self.send(call);
         let reply = self.reply().await;
@@ -140,11 +176,37 @@ impl Hand {
         reply
     }
 
-    /// Returns when the server has taken all that was said before: it answers in order.
-    pub async fn settle(&mut self) {
+    /// As [`ask`](Hand::ask), past replies to earlier attempts.
+    pub async fn latest(&mut self, call: &Call) -> Reply {
+        self.send(call);
+        loop {
+            let reply = self.reply().await;
+            if (reply.id, reply.attempt) == (call.id, call.attempt) {
+                return reply;
+            }
+        }
+    }
+
+    /// What is answered to a call at once, without a handler or a store.
+    pub async fn ask_now(&mut self, call: &Call) -> Option<Reply> {
+        self.send(call);
+        let told = self.settle().await;
+        // A pong overtakes the replies of its own batch, not those of one before.
+        self.settle().await.or(told)
+    }
+
+    /// Returns when the server has taken all that was said before: it takes messages in order. The last reply that came meanwhile.
+    pub async fn settle(&mut self) -> Option<Reply> {
         self.pings += 1;
         self.say(Said(Entry::Ping(self.pings)));
-        while self.next().await != Entry::Pong(self.pings) {}
+        let mut last = None;
+        loop {
+            match self.next().await {
+                Entry::Pong(number) if number == self.pings => return last,
+                Entry::Reply(reply) => last = Some(reply),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -134,7 +134,7 @@ fn code_of_another_crate_is_named_and_not_printed() {
     assert!(!text.contains("pub mod bank"));
     for named in [
         "'static + ::bank_contracts::api::bank::base::Base {",
-        "self.channel.call::<::bank_contracts::api::bank::base::base::Name, R>(&::bank_contracts::api::bank::base::base::INTERFACE, fill)",
+        "self.channel.call::<::bank_contracts::api::bank::base::base::Name, R>(fill)",
         "type Results = ::bank_contracts::api::bank::base::b::Owned;",
         "::bank_contracts::api::bank::base::b::Builder<'a>",
     ] {

@@ -210,10 +210,7 @@ impl Printer<'_> {
                 "        &self,".to_owned(),
                 format!("        fill: impl ::core::ops::FnOnce({}) -> R,", self.builder(&method.params)),
                 format!("    ) -> {CODEGEN}::Call<{marker}> {{"),
-                format!(
-                    "        self.channel.call::<{marker}, R>(&{}::INTERFACE, fill)",
-                    self.path(interface)
-                ),
+                format!("        self.channel.call::<{marker}, R>(fill)"),
                 "    }".to_owned(),
             ]);
         }
@@ -289,6 +286,10 @@ impl Printer<'_> {
             format!("    type Params = {};", self.owned(&method.params)),
             format!("    type Results = {};", self.owned(&method.results)),
             format!("    type Fault = {fault};"),
+            format!(
+                "    const INTERFACE: &'static {CODEGEN}::InterfaceInfo = &{}::INTERFACE;",
+                self.path(node)
+            ),
             format!("    const INFO: {CODEGEN}::MethodInfo = {CODEGEN}::MethodInfo {{"),
             format!("        interface: {},", hex(node.id)),
             format!("        ordinal: {},", method.ordinal),

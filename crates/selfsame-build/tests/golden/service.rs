@@ -87,7 +87,7 @@ pub mod base {
             &self,
             fill: impl ::core::ops::FnOnce(named::name_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<named::Name> {
-            self.channel.call::<named::Name, R>(&named::INTERFACE, fill)
+            self.channel.call::<named::Name, R>(fill)
         }
     }
 
@@ -120,6 +120,7 @@ pub mod base {
             type Params = name_params::Owned;
             type Results = name_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xf269_a78e_40d8_7762,
                 ordinal: 0,
@@ -591,7 +592,7 @@ pub mod base {
             &self,
             fill: impl ::core::ops::FnOnce(closable::close_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<closable::Close> {
-            self.channel.call::<closable::Close, R>(&closable::INTERFACE, fill)
+            self.channel.call::<closable::Close, R>(fill)
         }
 
         /// What it is called.
@@ -599,7 +600,7 @@ pub mod base {
             &self,
             fill: impl ::core::ops::FnOnce(named::name_params::Builder<'_>) -> R,
         ) -> ::selfsame::codegen::Call<named::Name> {
-            self.channel.call::<named::Name, R>(&named::INTERFACE, fill)
+            self.channel.call::<named::Name, R>(fill)
         }
     }
 
@@ -632,6 +633,7 @@ pub mod base {
             type Params = close_params::Owned;
             type Results = close_results::Owned;
             type Fault = ::selfsame::codegen::Untyped;
+            const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
             const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                 interface: 0xf128_05ea_1eb1_37b7,
                 ordinal: 0,
@@ -1090,7 +1092,7 @@ pub mod shop {
                 &self,
                 fill: impl ::core::ops::FnOnce(article::type_params::Builder<'_>) -> R,
             ) -> ::selfsame::codegen::Call<article::Type> {
-                self.channel.call::<article::Type, R>(&article::INTERFACE, fill)
+                self.channel.call::<article::Type, R>(fill)
             }
 
             /// Calls `Article.status`.
@@ -1098,7 +1100,7 @@ pub mod shop {
                 &self,
                 fill: impl ::core::ops::FnOnce(article::order::Builder<'_, ::selfsame::codegen::capnp::text::Owned>) -> R,
             ) -> ::selfsame::codegen::Call<article::Status_> {
-                self.channel.call::<article::Status_, R>(&article::INTERFACE, fill)
+                self.channel.call::<article::Status_, R>(fill)
             }
 
             /// What it is called.
@@ -1106,7 +1108,7 @@ pub mod shop {
                 &self,
                 fill: impl ::core::ops::FnOnce(super::super::base::named::name_params::Builder<'_>) -> R,
             ) -> ::selfsame::codegen::Call<super::super::base::named::Name> {
-                self.channel.call::<super::super::base::named::Name, R>(&super::super::base::named::INTERFACE, fill)
+                self.channel.call::<super::super::base::named::Name, R>(fill)
             }
 
             /// Calls `Closable.close`.
@@ -1114,7 +1116,7 @@ pub mod shop {
                 &self,
                 fill: impl ::core::ops::FnOnce(super::super::base::closable::close_params::Builder<'_>) -> R,
             ) -> ::selfsame::codegen::Call<super::super::base::closable::Close> {
-                self.channel.call::<super::super::base::closable::Close, R>(&super::super::base::closable::INTERFACE, fill)
+                self.channel.call::<super::super::base::closable::Close, R>(fill)
             }
         }
 
@@ -1155,6 +1157,7 @@ pub mod shop {
                 type Params = type_params::Owned;
                 type Results = type_results::Owned;
                 type Fault = super::failure::Owned;
+                const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
                 const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                     interface: 0xa0a2_6ba7_1285_b488,
                     ordinal: 0,
@@ -1170,6 +1173,7 @@ pub mod shop {
                 type Params = order::Owned<::selfsame::codegen::capnp::text::Owned>;
                 type Results = super::failure::Owned;
                 type Fault = super::failure::Owned;
+                const INTERFACE: &'static ::selfsame::codegen::InterfaceInfo = &self::INTERFACE;
                 const INFO: ::selfsame::codegen::MethodInfo = ::selfsame::codegen::MethodInfo {
                     interface: 0xa0a2_6ba7_1285_b488,
                     ordinal: 1,

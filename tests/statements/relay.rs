@@ -1,0 +1,38 @@
+//! A wire that can be cut: hands bytes on between a client and a server, until it is told not to.
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub struct Relay {
+    endpoint: String,
+    at_work: JoinHandle<()>,
+}
+
+impl Relay {
+    pub async fn to(endpoint: &str) -> Relay {
+        let server = endpoint.strip_prefix("tcp://").expect("a tcp endpoint").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+        let at_work = tokio::spawn(async move {
+            let mut wires = tokio::task::JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let server = server.clone();
+                wires.spawn(async move {
+                    let Ok(mut server) = TcpStream::connect(server).await else { return };
+                    let _ = copy_bidirectional(&mut client, &mut server).await; // whoever closes ends it
+                });
+            }
+        });
+        Relay { endpoint, at_work }
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Closes all connections, and takes no more.
+    pub fn cut(self) {
+        self.at_work.abort();
+    }
+}
