@@ -36,7 +36,9 @@ impl Ledger {
         let sum = self.number("SELECT sum(balance)::bigint FROM accounts").await?;
         let rows = self.0.query("SELECT number, count(*) FROM transfers GROUP BY number", &[]).await?;
         let times = |number: &u32| {
-            rows.iter().find(|row| row.get::<_, i64>(0) == i64::from(*number)).map_or(0, |row| row.get::<_, i64>(1))
+            rows.iter()
+                .find(|row| row.get::<_, i64>(0) == i64::from(*number))
+                .map_or(0, |row| row.get::<_, i64>(1))
         };
         let doubled = rows.iter().filter(|row| row.get::<_, i64>(1) > 1).count();
         let lost = told.done.iter().filter(|number| times(number) != 1).count();

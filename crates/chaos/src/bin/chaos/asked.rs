@@ -1,6 +1,6 @@
 //! The methods that a client calls, behind one face: made, saved, resumed and awaited alike.
 
-use selfsame::codegen::{InterfaceInfo, Method, capnp};
+use selfsame::codegen::{Method, capnp};
 use selfsame::{Call, Error, Kind, Message, Outcome};
 use selfsame_chaos::api::ledger::ledger::{self, Add, AddAndNote, Assign, Look, Shout};
 use selfsame_chaos::api::ledger::{LedgerClient, declined, receipt};
@@ -49,9 +49,6 @@ impl Asked for AddAndNote {
         Ok((reply.get_receipt()?, Some(reply.get_note()?)))
     }
 }
-
-/// The interface that all of them belong to.
-pub const INTERFACE: &InterfaceInfo = &ledger::INTERFACE;
 
 /// What a client was told: of the call, and of the note that it left.
 pub struct Outcomes {

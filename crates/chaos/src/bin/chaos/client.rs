@@ -20,7 +20,7 @@ use selfsame_chaos::intention::Intention;
 use selfsame_chaos::log::{self, Answer, Entry, Log, Saved, Start, Told};
 use selfsame_relay::Dice;
 
-use crate::asked::{Asked, INTERFACE, Outcomes, ask, is_final};
+use crate::asked::{Asked, Outcomes, ask, is_final};
 use crate::{places, store};
 
 /// Calls that a client has under way at once.
@@ -224,7 +224,7 @@ impl Client {
         ledger: &LedgerClient,
         patience: Duration,
     ) -> Result<()> {
-        let call = Call::<M>::from_bytes(ledger.channel(), &saved.bytes, INTERFACE)?.deadline(patience);
+        let call = Call::<M>::from_bytes(ledger.channel(), &saved.bytes)?.deadline(patience);
         let key = call.known_nonce().map(|nonce| nonce.to_string());
         let asked = self.start(saved, key, patience);
         self.told(asked, ask(call).await);
