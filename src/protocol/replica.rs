@@ -155,6 +155,8 @@ enum Asked {
     End(Registration),
     /// Whether the call that this table takes for stale is so to the store.
     Stale(Box<Doubted>),
+    /// Whether the session that this table does not know is unknown to the store.
+    Unknown(Box<Doubted>),
 }
 
 /// A refusal of this table's that the store has to confirm.
@@ -257,6 +259,8 @@ impl Replica {
             Some(Refusal::Stale) if self.is_cache() => self.ask_whether_stale(attempt, reply),
             // Its end is on the way to the file. The client asks again.
             Some(Refusal::SessionUnknown) if self.ending.contains(&reply.registration) => {}
+            // This table may have dropped it, or not have it yet.
+            Some(Refusal::SessionUnknown) if self.is_cache() => self.ask_whether_unknown(attempt, reply),
             _ => self.actions.push_back(Action::Reply { to, reply }),
         }
     }
@@ -353,7 +357,12 @@ impl Replica {
                 Asked::Look(execution) | Asked::Settle(execution, _) | Asked::Finish(execution, _) => {
                     self.skip(execution, Terminal::Silent, now);
                 }
-                Asked::Close(_) | Asked::Expire | Asked::Upkeep | Asked::End(_) | Asked::Stale(_) => {}
+                Asked::Close(_)
+                | Asked::Expire
+                | Asked::Upkeep
+                | Asked::End(_)
+                | Asked::Stale(_)
+                | Asked::Unknown(_) => {}
             }
         }
         self.actions.push_back(Action::Stop(why));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::dedup::{Attempt, Execution, Imprint, Now, Terminal};
-use super::super::store::{Done, Found, Intent, Kept, Op};
+use super::super::store::{Done, Found, Intent, Kept, Op, StoredSession};
 use super::super::wire::{Answer, Reply};
 use super::super::{Level, Refusal};
 use super::{AGAIN, Action, Asked, DOUBTED, Doubted, LATEST, Replica};
@@ -38,6 +38,7 @@ impl Replica {
                 self.ending.remove(&registration);
             }
             Asked::Stale(doubted) => self.stale_or_not(*doubted, done),
+            Asked::Unknown(doubted) => self.unknown_or_not(*doubted, done, now),
             Asked::Expire | Asked::Upkeep => {}
         }
     }
@@ -209,18 +210,41 @@ impl Replica {
     /// Asks the store what it says of a call that this table takes for stale. An insert that waits for whoever holds the record, taken back: only so is the
     /// store's watermark one that no claim is under way against.
     pub(super) fn ask_whether_stale(&mut self, attempt: &Attempt<'_>, reply: Reply) {
+        if let Some(doubted) = self.doubt(attempt, reply) {
+            self.ask(Op::Settle(doubted.intent), Asked::Stale(doubted));
+        }
+    }
+
+    /// Asks the store whether it knows the session of a call.
+    pub(super) fn ask_whether_unknown(&mut self, attempt: &Attempt<'_>, reply: Reply) {
+        if let Some(doubted) = self.doubt(attempt, reply) {
+            let Intent { registration, principal, .. } = doubted.intent;
+            self.ask(Op::Resume { registration, principal }, Asked::Unknown(doubted));
+        }
+    }
+
+    /// Keeps a refusal until the store has confirmed it. None: too many wait for that.
+    fn doubt(&mut self, attempt: &Attempt<'_>, reply: Reply) -> Option<Box<Doubted>> {
         if self.doubted >= DOUBTED {
-            return;
+            return None;
         }
         self.doubted += 1;
-        let intent = Intent {
-            registration: reply.registration,
-            principal: attempt.principal,
-            id: reply.id,
-            imprint: Imprint::of(attempt),
-        };
-        let doubted = Doubted { to: attempt.from, reply, intent };
-        self.ask(Op::Settle(intent), Asked::Stale(Box::new(doubted)));
+        let (registration, id, imprint) = (reply.registration, reply.id, Imprint::of(attempt));
+        let intent = Intent { registration, principal: attempt.principal, id, imprint };
+        Some(Box::new(Doubted { to: attempt.from, reply, intent }))
+    }
+
+    /// A session that lives after all is known here from now on. Who sent the call asks again.
+    fn unknown_or_not(&mut self, doubted: Doubted, done: Done, now: Now) {
+        self.doubted -= 1;
+        let Intent { registration, principal, .. } = doubted.intent;
+        match done {
+            Done::Gone => self.actions.push_back(Action::Reply { to: doubted.to, reply: doubted.reply }),
+            Done::Session { below, ranges, ordinal } => {
+                self.resume(StoredSession { registration, principal, below, ranges }, ordinal, now);
+            }
+            _ => {}
+        }
     }
 
     fn stale_or_not(&mut self, doubted: Doubted, done: Done) {

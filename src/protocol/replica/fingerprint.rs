@@ -97,7 +97,8 @@ impl Replica {
             | Asked::Expire
             | Asked::Upkeep
             | Asked::End(_)
-            | Asked::Stale(_) => format!("{asked:?}"),
+            | Asked::Stale(_)
+            | Asked::Unknown(_) => format!("{asked:?}"),
         }
     }
 }

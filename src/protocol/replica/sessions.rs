@@ -79,9 +79,7 @@ impl Replica {
         let (Some(registration), principal) = (greeting.hello.resume, greeting.principal) else { return };
         match done {
             Done::Session { below, ranges, ordinal } => {
-                self.dedup.count_incarnations(ordinal);
-                self.dedup.adopt(&StoredSession { registration, principal, below, ranges }, now);
-                self.remember(registration, now.moment);
+                self.resume(StoredSession { registration, principal, below, ranges }, ordinal, now);
                 self.welcome(greeting, now);
             }
             Done::Gone => {
@@ -91,6 +89,13 @@ impl Replica {
             Done::NotDone(why) | Done::InDoubt(why) => self.turn_away(greeting.from, &why),
             _ => self.turn_away(greeting.from, "the store did not find the session"),
         }
+    }
+
+    /// The store has the session.
+    pub(super) fn resume(&mut self, session: StoredSession, ordinal: u64, now: Now) {
+        self.dedup.count_incarnations(ordinal);
+        self.dedup.adopt(&session, now);
+        self.remember(session.registration, now.moment);
     }
 
     fn welcome(&mut self, greeting: Greeting, now: Now) {

@@ -159,8 +159,28 @@ fn what_the_store_forbids_does_not_run() {
     let (_, ticket, _) = rig.claim(&call(registration, 2));
     rig.done(ticket, Done::Gone);
     assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
-    assert_eq!(rig.call(&call(registration, 3)), None, "the session is over here too");
+    unknown(&mut rig, registration, 3);
+}
+
+/// The session is over here too; that is told when the store has said so.
+fn unknown(rig: &mut Rig, registration: Registration, number: u64) {
+    assert_eq!(rig.call(&call(registration, number)), None);
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::Resume { registration, principal: Principal::ANYONE });
+    rig.done(ticket, Done::Gone);
     assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
+}
+
+/// A replica that stood still had dropped the session, and told its client so; then the client's next attempt ran.
+#[test]
+fn s07_a_session_that_only_this_table_does_not_know_is_not_unknown() {
+    let mut rig = rig();
+    let registration = Registration(77);
+    assert_eq!(rig.call(&call(registration, 3)), None);
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, Done::Session { below: 3, ranges: vec![], ordinal: 3 });
+    rig.nothing();
+    rig.claim(&again(&call(registration, 3)));
 }
 
 /// What is only known here might be lost, and the call run elsewhere. But a client whose session was copied has to learn that it is.
@@ -316,8 +336,7 @@ fn the_store_hears_of_a_live_session_now_and_then() {
     let (ticket, op) = rig.asked();
     assert!(matches!(op, Op::Close { .. }));
     rig.done(ticket, Done::Gone);
-    assert_eq!(rig.call(&call(registration, 1)), None);
-    assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
+    unknown(&mut rig, registration, 1);
 }
 
 #[test]
