@@ -3,7 +3,7 @@
 //!
 //! - [`child`]: this binary once more, in another role; dies with its parent.
 //! - [`log`]: what the processes write down of what they did and were told, a line each.
-//! - [`pipe`]: connections to a database, which can be cut.
+//! - [`pipe`]: connections to a database, which can be cut, and part a COMMIT from its asker.
 //! - [`intention`]: one call as its client means it.
 
 pub mod child;

@@ -18,6 +18,8 @@ const START: Duration = Duration::from_secs(60);
 
 /// How long it stays away, besides the time that it takes to stop and to start.
 const AWAY: Duration = Duration::from_millis(300);
+/// COMMITs in a row that nobody hears the end of.
+const ORPHANS: u64 = 4;
 /// How long servers talk to sessions that are frozen.
 const ASKING: Duration = Duration::from_millis(100);
 /// And how long those stay so after that.
@@ -93,6 +95,10 @@ impl Database {
             }
             Blow::Cut => {
                 self.pipe.cut_all();
+                return Ok(());
+            }
+            Blow::Doubt => {
+                self.pipe.orphan_commits(ORPHANS);
                 return Ok(());
             }
         }

@@ -117,7 +117,9 @@ impl Keeper {
             if let After::Done = self.watch(life, &mut orders).await? {
                 return Ok(());
             }
-            false_starts = if self.healing && !self.doing.borrow().ready { false_starts + 1 } else { 0 };
+            let was_ready = self.doing.borrow().ready;
+            self.doing.send_modify(|doing| doing.ready = false);
+            false_starts = if self.healing && !was_ready { false_starts + 1 } else { 0 };
             if false_starts > FALSE_STARTS {
                 let (role, place) = (self.role.name(), self.place);
                 return Err(format!("{role} {place} does not start any more; see its .err file").into());

@@ -39,6 +39,8 @@ pub enum Blow {
     Freeze,
     /// Connections to it are cut.
     Cut,
+    /// Some COMMITs arrive when whoever asked for them has lost the connection.
+    Doubt,
 }
 
 /// Between one fault and the next, in milliseconds.
@@ -92,8 +94,9 @@ impl Weather {
                 Level::Shared | Level::Atomic if number == 20 => {
                     Fault::Database(*dice.pick(&[Blow::Fast, Blow::Immediate, Blow::Kill]))
                 }
-                Level::Shared | Level::Atomic if number == 21 => Fault::Database(Blow::Cut),
-                Level::Shared | Level::Atomic => Fault::Database(Blow::Freeze),
+                Level::Shared | Level::Atomic => {
+                    Fault::Database(*dice.pick(&[Blow::Freeze, Blow::Cut, Blow::Doubt, Blow::Doubt]))
+                }
             },
         };
         (pause, fault)
