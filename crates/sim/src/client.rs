@@ -208,7 +208,7 @@ impl World {
             saved: BTreeMap::new(),
             inner: None,
             tick: None,
-            born: now,
+            born: original.born,
         };
         let life = Life(self.clients.len(), 1);
         self.log.say(now, || format!("client {at} is copied: {life:?}"));
