@@ -125,8 +125,6 @@ mod switched_on {
         OldHelloRevives,
         /// A cancellation frees the number of a call that runs.
         CancelFreesNumber,
-        /// A session ends while its calls run.
-        SessionEndsWhileRunning,
         /// The reply is sent when the store is asked to keep it, not when it has.
         ReplyBeforeCommit,
         /// An operation in doubt is taken for one that had no effect.
@@ -151,8 +149,6 @@ mod switched_on {
         DerivedNonceDiffers,
         /// A call that had begun when the server died is forgotten when its store is opened.
         UnfinishedForgottenAtOpen,
-        /// Records are deleted durably before the watermark that has passed them.
-        DeletionWithoutWatermark,
     }
 
     /// 0 is none, else the index in `Bug::ALL` plus one.

@@ -1,6 +1,6 @@
 //! Gathers facts, then judges.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::fact::{Class, Fact, Nonce, Replied, Time, Told};
 use crate::report::Report;
@@ -172,6 +172,7 @@ impl Checker {
     pub fn finish(mut self) -> Report {
         self.join();
         self.judge_nonces();
+        self.judge_shared_nonces();
         self.judge_calls();
         self.judge_purposes();
         self.judge_tallies();
@@ -261,6 +262,22 @@ impl Checker {
                     },
                 );
             }
+        }
+    }
+
+    /// Of the calls under one nonce that were told Ok, each has had its effect: two copies of a client are not both told of one.
+    fn judge_shared_nonces(&mut self) {
+        let mut told: HashMap<Nonce, BTreeSet<u64>> = HashMap::new();
+        for call in self.calls.values() {
+            if let (Some(nonce @ Nonce::Sequenced { .. }), Some(Told::Ok(_))) = (call.nonce, call.told) {
+                told.entry(nonce).or_default().insert(call.purpose);
+            }
+        }
+        for (nonce, purposes) in told {
+            let effects = self.nonces.get(&nonce).map_or(0, |of| of.effects) as usize;
+            self.report.check(Rule::OkRan, purposes.len() <= effects, || {
+                format!("{nonce} has {effects} effects, and was told Ok to purposes {purposes:?}")
+            });
         }
     }
 

@@ -87,6 +87,13 @@ fn ok_without_an_effect() {
 }
 
 #[test]
+fn one_effect_told_to_two_callers() {
+    let begin = [(1, counted(1)), (1, counted(2)), (2, one_more(S)), (3, told(1, S, Told::Ok(1)))];
+    let clean = [&begin[..], &[(3, told(2, S, Told::Unknown { lasting: true }))]].concat();
+    both(Rule::OkRan, &clean, &[&begin[..], &[(3, told(2, S, Told::Ok(1)))]].concat());
+}
+
+#[test]
 fn yes_without_a_handler() {
     let clean = [(1, call(1, None)), (2, start(S)), (3, told(1, S, Told::Yes))];
     both(Rule::YesRan, &clean, &[(1, call(1, None)), (3, told(1, S, Told::Yes))]);

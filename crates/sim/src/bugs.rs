@@ -48,7 +48,7 @@ pub fn named(name: Option<&str>) -> Result<Vec<(Bug, &'static str)>, String> {
 }
 
 /// Where a bug is found by what it leaves behind, a later seed may show what it promised.
-const TELLING: u64 = 60;
+const TELLING: u64 = 150;
 
 /// Plants a bug, and plays seeds until it is found or none is left.
 pub fn hunt(

@@ -208,7 +208,7 @@ impl World {
             saved: BTreeMap::new(),
             inner: None,
             tick: None,
-            born: now,
+            born: original.born,
         };
         let life = Life(self.clients.len(), 1);
         self.log.say(now, || format!("client {at} is copied: {life:?}"));
@@ -333,7 +333,8 @@ impl World {
             },
         );
         // Now and then somebody has a newer contract than the server.
-        let unheard_of = !self.healed && run.is_none() && key.is_none() && self.dice.percent(1);
+        let copied = self.profile.faults.fork.is_some();
+        let unheard_of = !self.healed && !copied && run.is_none() && key.is_none() && self.dice.percent(1);
         let method = if unheard_of { NO_METHOD } else { crate::handler::method(class) };
         let intent = Intent {
             interface: 1,

@@ -87,6 +87,8 @@ pub enum Event {
     Idle(usize, u64),
     /// A server renews its lease.
     Lease(Life),
+    /// Somebody makes a backup of every database.
+    Backup,
     /// A server can reach its database again.
     Uncut(Life),
     /// A fault of this kind.

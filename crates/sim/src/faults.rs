@@ -100,11 +100,7 @@ impl World {
             Kind::RestartStore => self.restart_store(store),
             Kind::BrokenDisk => self.break_disk(store),
             Kind::LostStore => self.replace_store(store, false),
-            Kind::RestoredStore => {
-                // The backup was made the last time.
-                self.replace_store(store, true);
-                self.back_up(store);
-            }
+            Kind::RestoredStore => self.replace_store(store, true),
         }
     }
 

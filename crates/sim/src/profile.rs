@@ -43,6 +43,8 @@ pub struct Profile {
     pub slow_handlers: u64,
     /// Of a hundred handlers, those that do not simply reply.
     pub contrary: u64,
+    /// Much is held back, and released late.
+    pub haunted: bool,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -128,6 +130,7 @@ impl Profile {
             counting: [0, 10, 30][dice.below(3) as usize],
             slow_handlers: [1, 4, 15][dice.below(3) as usize],
             contrary: [10, 25, 40][dice.below(3) as usize],
+            haunted: dice.percent(12),
             faults: Faults::draw(dice, level),
         };
         profile.reconcile();
@@ -149,9 +152,16 @@ impl Profile {
             self.keyed = 0;
             self.nested = false;
         }
+        if self.haunted {
+            // What was said long ago is said again, to servers that have forgotten it.
+            self.limits.retention = Duration::from_millis(2_500);
+            (faults.hold, faults.duplicate) = (faults.hold.max(150), faults.duplicate.max(250));
+            (faults.reset, faults.client_crash) =
+                (Some(Duration::from_secs(1)), Some(Duration::from_secs(3)));
+        }
         if faults.fork.is_some() {
             // Copies that call alike, and acknowledge late, are the hardest to tell apart.
-            self.counting = self.counting.max(30);
+            self.counting = 50;
             self.client.ack_delay = Duration::from_millis(200);
         }
         let loses_store = self.level == Level::Memory || faults.lost_store.is_some();
@@ -203,7 +213,7 @@ impl Faults {
             partition: now_and_then(dice, 40, 2_000, 8_000),
             reset: now_and_then(dice, 60, 500, 4_000),
             client_crash: now_and_then(dice, 35, 3_000, 10_000),
-            fork: now_and_then(dice, 20, 6_000, 12_000),
+            fork: now_and_then(dice, 30, 4_000, 12_000),
             server_crash: now_and_then(dice, 50, 2_500, 9_000),
             crash_at_step: if level != Level::Memory && dice.percent(40) { dice.between(1, 2) } else { 0 },
             drain: now_and_then(dice, 25, 4_000, 10_000),

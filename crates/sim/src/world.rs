@@ -128,6 +128,9 @@ impl World {
             self.plan(Duration::from_millis(20), Event::ClientBoot(at));
         }
         self.plan_faults();
+        if self.profile.faults.restored_store.is_some() {
+            self.plan(Duration::from_secs(1), Event::Backup);
+        }
         self.plan_at(self.heal_at, Event::Heal);
     }
 
@@ -226,6 +229,7 @@ impl World {
             Event::Resolve(store, transaction, lands) => self.resolve(store, transaction, lands),
             Event::Idle(store, transaction) => self.idle(store, transaction),
             Event::Lease(life) => self.renew_lease(life),
+            Event::Backup => self.back_up_all(),
             Event::Uncut(life) => self.uncut(life),
             Event::Fault(kind) => self.fault(kind),
             Event::Mended(from, to) => self.network.mend(from, to),

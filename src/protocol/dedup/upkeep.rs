@@ -215,8 +215,7 @@ impl Dedup {
             let before = session.notes();
             session.forget_expired(now.wall);
             let until = if session.running > 0 { now.moment } else { session.seen }.saturating_add(kept_for);
-            let runs = session.running > 0 && !planted!(SessionEndsWhileRunning);
-            if runs || until > now.moment {
+            if session.running > 0 || until > now.moment {
                 self.notes -= before - session.notes();
                 self.due.push(Reverse((until, registration)));
             } else if let Some(mut session) = self.sessions.remove(&registration) {

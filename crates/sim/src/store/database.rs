@@ -18,6 +18,9 @@ use crate::world::World;
 
 /// How long a replica's running records are its own after it was last heard of.
 pub const LEASE: Duration = Duration::from_millis(2_400);
+/// How often a backup is made.
+const BACKUPS: Duration = Duration::from_millis(600);
+
 /// See the [module](self).
 pub struct Database {
     id: u128,
@@ -289,10 +292,16 @@ impl World {
         }
     }
 
-    /// Somebody makes a backup.
-    pub(crate) fn back_up(&mut self, store: usize) {
-        if let Some(database) = self.database(store) {
-            database.backup = Some(database.tables.clone());
+    /// Somebody makes backups, now and then.
+    pub(crate) fn back_up_all(&mut self) {
+        if self.healed {
+            return;
+        }
+        self.plan(BACKUPS, Event::Backup);
+        for store in 0..self.stores.len() {
+            if let Some(database) = self.database(store) {
+                database.backup = Some(database.tables.clone());
+            }
         }
     }
 

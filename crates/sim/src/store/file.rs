@@ -227,7 +227,7 @@ impl World {
 
     /// The owner is dead: what was being written is on disk, or not.
     pub(crate) fn abandon_file(&mut self, store: usize, life: Life) {
-        let (landed, torn) = (self.dice.percent(40), self.dice.percent(50));
+        let landed = self.dice.percent(40);
         let now = self.now;
         let Some(file) = self.file(store) else { return };
         if file.owned_by(life).is_none() {
@@ -235,8 +235,6 @@ impl World {
         }
         if landed && !is_planted(Bug::SkippedFsync) {
             file.land(now);
-        } else if torn && is_planted(Bug::DeletionWithoutWatermark) {
-            file.tear(now);
         }
         file.owner = None;
     }
@@ -258,18 +256,6 @@ impl File {
         }
         for (_, op, _) in &owner.batch {
             apply(&mut self.durable, op, owner.incarnation, now);
-        }
-    }
-
-    /// Of closed numbers the deletions are durable, and the watermark is not.
-    fn tear(&mut self, now: Moment) {
-        let Some(owner) = &mut self.owner else { return };
-        for op in owner.lazy.drain(..) {
-            let before = self.durable.sessions.clone();
-            apply(&mut self.durable, &op, owner.incarnation, now);
-            if matches!(op, Op::Close { .. }) {
-                self.durable.sessions = before;
-            }
         }
     }
 }

@@ -184,6 +184,7 @@ impl World {
                     if let Some(job) = database.jobs.get_mut(&id) {
                         job.early = early;
                     }
+                    return self.next(store, id, 0, None);
                 }
                 if self.waits(store, id, record) {
                     return;
