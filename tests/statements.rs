@@ -5,6 +5,9 @@
 //! The client is mostly a hand-held one, which speaks the wire itself: so it can send what a client of ours never would, such as a copy of an attempt, a
 //! number that it has acknowledged, or somebody else's registration. A server crashes by being dropped with all its handlers, undrained.
 //!
+//! What a store promises beyond the others has tests of its own: `restarts` where records outlive the server, `replicas` where servers share them, and
+//! of a crash before the end was written, s15, one for a store that can only say Unknown and one for a store that undoes what the handler did.
+//!
 //! What has no test here, and why, is in [`ELSEWHERE`]; a test holds that table against the tests that there are.
 
 #[path = "../examples/contracts/mod.rs"]
