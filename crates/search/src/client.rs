@@ -94,7 +94,7 @@ fn config(scenario: &Scenario) -> Config {
 
 /// The key of all keyed calls.
 pub fn key() -> Key {
-    Key { key: 7, issued: WallTime(1_000), expiry: WallTime(3_000) }
+    Key { key: 7, issued: WallTime(10_000), expiry: WallTime(20_000) }
 }
 
 impl Node {

@@ -1,4 +1,5 @@
 //! Every state that the real machines of selfsame can get into, in the small.
+pub mod ablate;
 pub mod client;
 pub mod database;
 pub mod explore;
