@@ -136,7 +136,8 @@ impl Node {
         match id {
             CallId::Keyed(_) => Some(0),
             CallId::Sequenced(number) => {
-                let known = self.numbers.iter().find(|known| (known.0, known.1) == (registration, number))?;
+                let known =
+                    self.numbers.iter().rev().find(|known| (known.0, known.1) == (registration, number))?;
                 Some(known.2)
             }
         }

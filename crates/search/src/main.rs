@@ -10,18 +10,19 @@ use selfsame_search::world::World;
 use selfsame_search::{ablate, trace};
 
 const USAGE: &str = "selfsame-search [--store memory|durable|shared|atomic|keyed|copied] [--states N] [--deep]\n\
-                     selfsame-search --ablate";
+                     selfsame-search --ablate [RULE]";
 
 struct Options {
     stores: Vec<String>,
     states: usize,
     deep: bool,
     ablate: bool,
+    rule: Option<String>,
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let stores = STORES.iter().map(ToString::to_string).collect();
-    let mut options = Options { stores, states: 40_000_000, deep: false, ablate: false };
+    let mut options = Options { stores, states: 40_000_000, deep: false, ablate: false, rule: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--store" => {
@@ -34,6 +35,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             }
             "--deep" => options.deep = true,
             "--ablate" => options.ablate = true,
+            rule if options.ablate && !rule.starts_with('-') => options.rule = Some(rule.into()),
             other => return Err(format!("{other} is no option")),
         }
     }
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let good = if options.ablate { ablate::run() } else { search(&options) };
+    let good = if options.ablate { ablate::run(options.rule.as_deref()) } else { search(&options) };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub cancels: u8,
     /// Steps of a server's wall clock.
     pub clocks: u8,
+    /// Different intentions have the same parameters.
+    pub alike: bool,
     /// The second client is a copy of the first, made after its first welcome.
     pub copied: bool,
     /// The second client is a later life of the first, under the same key.
@@ -62,6 +64,7 @@ pub const PEACE: Scenario = Scenario {
     leases: 0,
     cancels: 0,
     clocks: 0,
+    alike: false,
     copied: false,
     keyed: false,
 };

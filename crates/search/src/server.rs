@@ -246,8 +246,8 @@ impl Node {
             }
             Entry::Call(call) => {
                 let purpose = call.body[0];
-                // Copies of one client call for different purposes with the same parameters.
-                let digest = if scenario.copied { 7 } else { u128::from(purpose) };
+                // The worst case: only the nonce tells what is meant.
+                let digest = if scenario.copied || scenario.alike { 7 } else { u128::from(purpose) };
                 let attempt = Attempt { call, digest, principal: EVERYONE, from, class: RetryClass::Once };
                 let shed = (taken == Taken::Shed).then(|| Shed::new(Refusal::Overloaded));
                 if let Some(execution) = self.machine.call(&attempt, shed, self.now) {

@@ -121,6 +121,13 @@ impl World {
         }
     }
 
+    /// Another bug is planted, or none: what the machines did before is not what they do now. Messages keep their numbers, so traces stay good.
+    pub fn forget_steps(&mut self) {
+        self.client_steps = Steps::default();
+        self.server_steps = Steps::default();
+        self.store_steps = HashMap::new();
+    }
+
     /// Different states of clients, of servers and of stores: how often the real machines were asked is in proportion to these.
     pub fn sizes(&self) -> [usize; 3] {
         [self.clients.len(), self.servers.len(), self.stores.len()]

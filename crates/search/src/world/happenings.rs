@@ -89,9 +89,6 @@ impl World {
     pub(super) fn crash(&mut self, state: &State, server: u8, done: u8) -> State {
         let mut after = *state;
         after.used.crashes += 1;
-        if self.scenario.level == Level::Durable {
-            after.seen.crash();
-        }
         let before = self.server(state, server);
         let life = before.life + 1;
         let mut store = self.stores.at(state.store).clone();
