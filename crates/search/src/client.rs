@@ -94,7 +94,7 @@ fn config(scenario: &Scenario) -> Config {
 
 /// The key of all keyed calls.
 pub fn key() -> Key {
-    Key { key: 7, issued: WallTime(1_000), expiry: WallTime(3_000) }
+    Key { key: 7, issued: WallTime(10_000), expiry: WallTime(20_000) }
 }
 
 impl Node {
@@ -136,7 +136,8 @@ impl Node {
         match id {
             CallId::Keyed(_) => Some(0),
             CallId::Sequenced(number) => {
-                let known = self.numbers.iter().find(|known| (known.0, known.1) == (registration, number))?;
+                let known =
+                    self.numbers.iter().rev().find(|known| (known.0, known.1) == (registration, number))?;
                 Some(known.2)
             }
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Opened, RecordId};
 use selfsame::protocol::wire::{Answer, Refused};
 use selfsame::protocol::{Incarnation, Principal, Refusal, Registration, WallTime};
+use selfsame::sabotage::{Bug, is_planted};
 
 use crate::client::Purpose;
 use crate::file::Closed;
@@ -39,6 +40,8 @@ struct Transaction {
     intent: Intent,
     /// Session and watermark were looked at.
     checked: bool,
+    /// The key is inserted. Always so, unless the rule that it comes first is switched off.
+    holds: bool,
 }
 
 /// A commit in doubt. It holds its key until it has landed or not.
@@ -171,7 +174,8 @@ impl Database {
     }
 
     fn held(&self) -> impl Iterator<Item = RecordId> {
-        let transactions = self.transactions.iter().map(|transaction| transaction.intent.record());
+        let holding = self.transactions.iter().filter(|transaction| transaction.holds);
+        let transactions = holding.map(|transaction| transaction.intent.record());
         transactions.chain(self.doubts.iter().map(|doubt| doubt.id))
     }
 
@@ -216,6 +220,7 @@ impl Database {
     fn close(&mut self, registration: Registration, below: u64, ranges: &[(u64, u64)]) -> Done {
         let held: Vec<_> = self.held().collect();
         let Some((_, closed)) = self.sessions.get_mut(&registration) else { return Done::Gone };
+        let before = closed.clone();
         closed.below = closed.below.max(below);
         for range in ranges.iter().filter(|range| range.1 >= below) {
             if !closed.ranges.contains(range) {
@@ -223,7 +228,11 @@ impl Database {
                 closed.ranges.sort_unstable();
             }
         }
-        let closed = closed.clone();
+        let committed = closed.clone();
+        if is_planted(Bug::DeletionWithoutWatermark) {
+            *closed = before;
+        }
+        let closed = committed;
         self.rows.retain(|id, row| match id {
             RecordId::Sequenced(of, number) => {
                 row.answer.is_none() || *of != registration || !closed.contains(*number) || held.contains(id)
@@ -254,9 +263,16 @@ impl Database {
             if let Some(row) = self.rows.get(&id) {
                 return Some(row.found().into());
             }
-            self.transactions.push(Transaction { server: asker.server, intent, checked: false });
+            let holds = !is_planted(Bug::CheckBeforeInsert);
+            if !holds && let Some(bar) = self.bars(&intent) {
+                return Some(bar.into());
+            }
+            self.transactions.push(Transaction { server: asker.server, intent, checked: false, holds });
             return Some(Step::default());
         };
+        if !self.transactions[at].holds {
+            return self.insert_unchecked(asker, at, luck);
+        }
         if luck == Luck::Undone {
             self.transactions.remove(at);
             return Some(Done::NotDone("rolled back".into()).into());
@@ -287,6 +303,22 @@ impl Database {
         }
     }
 
+    /// The rule switched off: what was looked at before the insert is not looked at again.
+    fn insert_unchecked(&mut self, asker: Asker, at: usize, luck: Luck) -> Option<Step> {
+        let intent = self.transactions[at].intent;
+        let id = intent.record();
+        if luck != Luck::Good || asker.atomic || self.is_held(id) {
+            return None;
+        }
+        self.transactions.remove(at);
+        if let Some(row) = self.rows.get(&id) {
+            return Some(row.found().into());
+        }
+        self.write(id, Some(Row { intent, owner: asker.incarnation, answer: None }));
+        let starts = Some((purpose(&intent), intent.registration));
+        Some(Step { done: Some(Done::Claimed), starts, effect: None })
+    }
+
     fn owned(&self, asker: Asker, id: RecordId) -> bool {
         self.rows.get(&id).is_some_and(|row| row.answer.is_none() && row.owner == asker.incarnation)
     }
@@ -299,7 +331,7 @@ impl Database {
         if luck == Luck::Undone {
             return Some(Done::NotDone("rolled back".into()).into());
         }
-        if !self.owned(asker, id) {
+        if !self.owned(asker, id) && !is_planted(Bug::FinishWithoutSwap) {
             let found = self.rows.get(&id).map_or(Done::Absent, Row::found);
             return (luck == Luck::Good).then(|| found.into());
         }
@@ -352,7 +384,7 @@ impl Database {
     /// Inserts the key again, which waits for whoever holds it, and takes that back.
     fn settle(&mut self, asker: Asker, intent: Intent) -> Option<Step> {
         let id = intent.record();
-        if self.is_held(id) {
+        if self.is_held(id) && !is_planted(Bug::SettleBySelect) {
             return None;
         }
         let done = match self.rows.get(&id) {
@@ -374,6 +406,10 @@ impl Database {
         }
         if self.is_held(id) {
             return None;
+        }
+        if is_planted(Bug::ExpiredLeaseRunsAgain) {
+            self.rows.remove(&id);
+            return Some(Done::Absent.into());
         }
         let row = Row { answer: Some(unknown()), ..row.clone() };
         let found = row.found();

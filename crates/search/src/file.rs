@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Opened, RecordId, StoredSession};
 use selfsame::protocol::wire::{Answer, Refused};
 use selfsame::protocol::{Principal, Refusal, Registration, WallTime};
+use selfsame::sabotage::{Bug, is_planted};
 
 /// What a session has closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -110,8 +111,10 @@ impl File {
         };
         let sessions = &self.sessions;
         self.records.retain(|id, (_, answer)| {
-            let answer = answer.get_or_insert_with(unknown);
-            let _ = answer;
+            if answer.is_none() && is_planted(Bug::UnfinishedForgottenAtOpen) {
+                return false;
+            }
+            answer.get_or_insert_with(unknown);
             match id {
                 RecordId::Sequenced(of, number) => {
                     sessions.get(of).is_some_and(|(_, closed)| !closed.contains(*number))

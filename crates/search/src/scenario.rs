@@ -36,6 +36,10 @@ pub struct Scenario {
     pub leases: u8,
     /// Calls that are dropped by their callers.
     pub cancels: u8,
+    /// Steps of a server's wall clock.
+    pub clocks: u8,
+    /// Different intentions have the same parameters.
+    pub alike: bool,
     /// The second client is a copy of the first, made after its first welcome.
     pub copied: bool,
     /// The second client is a later life of the first, under the same key.
@@ -43,7 +47,7 @@ pub struct Scenario {
 }
 
 /// One client, one server, one call, no trouble.
-const PEACE: Scenario = Scenario {
+pub const PEACE: Scenario = Scenario {
     name: "",
     level: Level::Memory,
     replicas: 1,
@@ -59,47 +63,84 @@ const PEACE: Scenario = Scenario {
     doubts: 0,
     leases: 0,
     cancels: 0,
+    clocks: 0,
+    alike: false,
     copied: false,
     keyed: false,
 };
 
-/// What CI explores of a store.
+/// The names under which scenarios are asked for.
+pub const STORES: [&str; 6] = ["shared", "atomic", "memory", "durable", "keyed", "copied"];
+
+/// What CI explores of a store; all of it takes some minutes.
 pub fn standard(store: &str) -> Vec<Scenario> {
     match store {
         "memory" => single(Level::Memory),
         "durable" => single(Level::Durable),
         "shared" => replicated(Level::Shared),
         "atomic" => replicated(Level::Atomic),
+        "keyed" => keyed(),
+        "copied" => copied(),
         _ => Vec::new(),
     }
 }
 
-fn replicated(level: Level) -> Vec<Scenario> {
-    let with = |name| Scenario { name, level, replicas: 2, attempts: 1, hellos: 2, ..PEACE };
-    vec![
-        Scenario { ..with("no trouble") },
-        Scenario { crashes: 1, ..with("a crash") },
-        Scenario { doubts: 1, ..with("a doubt") },
-        Scenario { leases: 1, ..with("a lease") },
-        Scenario { evictions: 1, ..with("an eviction") },
-        Scenario { refusals: 1, ..with("a refusal") },
-    ]
+/// More of everything, for an evening.
+pub fn deep(store: &str) -> Vec<Scenario> {
+    let more = |scenario: Scenario| Scenario {
+        attempts: scenario.attempts + 1,
+        hellos: scenario.hellos + 1,
+        crashes: scenario.crashes.max(1),
+        refusals: scenario.refusals.max(1),
+        ..scenario
+    };
+    standard(store).into_iter().map(more).collect()
 }
 
 fn single(level: Level) -> Vec<Scenario> {
     let with = |name| Scenario { name, level, ..PEACE };
     vec![
-        Scenario {
-            crashes: 1,
-            evictions: 1,
-            refusals: 1,
-            ..with("one call, a crash, an eviction, a refusal")
-        },
+        Scenario { crashes: 1, refusals: 1, ..with("one call, a crash, a refusal") },
+        Scenario { evictions: 1, refusals: 1, ..with("one call, an eviction, a refusal") },
+        Scenario { attempts: 1, crashes: 1, evictions: 1, ..with("one call, a crash, an eviction") },
         Scenario { calls: 2, attempts: 1, crashes: 1, ..with("two calls, a crash") },
         Scenario { calls: 2, attempts: 1, welcomes: 2, refusals: 1, ..with("two calls, a refusal") },
-        Scenario { calls: 2, attempts: 1, evictions: 1, ..with("two calls, an eviction") },
+        Scenario { calls: 2, attempts: 1, welcomes: 2, evictions: 1, ..with("two calls, an eviction") },
         Scenario { clients: 2, attempts: 1, dials: 1, hellos: 2, crashes: 1, ..with("two clients, a crash") },
         Scenario { dials: 1, cancels: 1, refusals: 1, ..with("a call that is dropped, a refusal") },
+    ]
+}
+
+fn replicated(level: Level) -> Vec<Scenario> {
+    let with = |name| Scenario { name, level, replicas: 2, attempts: 1, hellos: 2, ..PEACE };
+    vec![
+        Scenario { evictions: 1, ..with("two replicas, an eviction") },
+        Scenario { crashes: 1, ..with("two replicas, a crash") },
+        Scenario { doubts: 1, ..with("two replicas, a commit in doubt") },
+        Scenario { leases: 1, ..with("two replicas, an expired lease") },
+        Scenario { refusals: 1, ..with("two replicas, a refusal") },
+    ]
+}
+
+fn keyed() -> Vec<Scenario> {
+    let with = |name, level| Scenario { name, level, clients: 2, dials: 1, hellos: 2, keyed: true, ..PEACE };
+    vec![
+        Scenario { clocks: 2, refusals: 1, ..with("a key resumed, clocks that step", Level::Memory) },
+        Scenario { attempts: 1, crashes: 1, ..with("a key resumed, a crash", Level::Durable) },
+        Scenario { attempts: 1, clocks: 1, ..with("a key resumed, a clock that steps", Level::Durable) },
+    ]
+}
+
+fn copied() -> Vec<Scenario> {
+    let with = |name, level| Scenario { name, level, clients: 2, attempts: 1, copied: true, ..PEACE };
+    vec![
+        Scenario { hellos: 2, ..with("a client that is copied", Level::Memory) },
+        Scenario {
+            hellos: 1,
+            dials: 1,
+            crashes: 1,
+            ..with("a client that is copied, a crash", Level::Durable)
+        },
     ]
 }
 

@@ -83,11 +83,6 @@ impl Seen {
         self.intentions[purpose as usize].gone |= 1 << under;
     }
 
-    /// A server crashes. What it said of sessions that had ended may not be in its store yet: then they live again.
-    pub fn crash(&mut self) {
-        self.intentions.iter_mut().for_each(|intention| intention.gone = 0);
-    }
-
     /// The promise that is broken, if the caller was told this.
     pub fn broken(&self, purpose: Purpose, told: Told) -> Option<&'static str> {
         match self.broken {

@@ -12,7 +12,7 @@ use selfsame::protocol::{
     ConnectionId, Incarnation, Principal, Refusal, Registration, RetryClass, Stamp, WallTime,
 };
 
-use crate::client::Purpose;
+use crate::client::{self, Purpose};
 use crate::intern;
 use crate::message::{Message, Way};
 use crate::scenario::Scenario;
@@ -48,6 +48,8 @@ pub enum Input {
     Tell(u8),
     /// What was to be asked again is due.
     Tick,
+    /// The wall clock steps: to when the key was issued, or to well after its expiry.
+    Clock(bool),
     /// This session was idle for longer than its retention; the others were not.
     Evict(u8),
 }
@@ -100,11 +102,19 @@ pub struct Node {
     pub asked: Vec<(Ticket, Op)>,
     /// Done by the store, and not told yet.
     pub done: Vec<(Ticket, Done)>,
+    /// The same operation is under way twice: beyond the bounds of a search, since there is no end to it.
+    pub asks_twice: bool,
 }
 
 /// Longer than anything else takes.
 const RETENTION: Duration = Duration::from_secs(1_000_000);
 const EVERYONE: Principal = Principal::ANYONE;
+
+/// The wall clock of every server: when the key was issued, or well after it has expired.
+pub fn wall(late: bool) -> WallTime {
+    let key = client::key();
+    if late { WallTime(key.expiry.0 + 10_000) } else { key.issued }
+}
 
 /// The incarnation of a life of a server.
 pub fn incarnation(index: u8, life: u8) -> Incarnation {
@@ -115,19 +125,29 @@ impl Node {
     /// A server process that has just opened its store.
     pub fn new(index: u8, life: u8, opened: Opened, scenario: &Scenario) -> Self {
         let limits = Limits { retention: RETENTION, unused_retention: RETENTION, ..Limits::default() };
-        let now = Now { moment: Duration::from_secs(1), wall: WallTime(1_000) };
+        let now = Now { moment: Duration::from_secs(1), wall: wall(false) };
         let mut machine = Replica::new(incarnation(index, life), scenario.level, limits);
         let sessions = opened.sessions.iter().map(|session| session.registration).collect();
         machine.opened(opened, now);
-        Node { machine, index, life, now, sessions, runs: Vec::new(), asked: Vec::new(), done: Vec::new() }
+        Node {
+            machine,
+            index,
+            life,
+            now,
+            sessions,
+            runs: Vec::new(),
+            asked: Vec::new(),
+            done: Vec::new(),
+            asks_twice: false,
+        }
     }
 
     /// Its fingerprint.
     pub fn fingerprint(&self, scenario: &Scenario) -> u128 {
         intern::fingerprint(|hasher| {
-            let Node { machine, index, life, now, sessions, runs, asked, done } = self;
+            let Node { machine, index, life, now, sessions, runs, asked, done, asks_twice: _ } = self;
             machine.fingerprint(*now, hasher);
-            (index, life, sessions).hash(hasher);
+            (index, life, sessions, now.wall).hash(hasher);
             for Run { execution, purpose, phase } in runs {
                 (machine.place(*execution), purpose, phase).hash(hasher);
             }
@@ -195,10 +215,16 @@ impl Node {
                     node.now.moment = node.now.moment.max(at);
                 }
             }
+            (Input::Clock(late), _) => {
+                node.now.wall = wall(late);
+                node.machine.sweep(node.now);
+            }
             (Input::Evict(at), _) => node.evict(at as usize),
         }
         node.machine.tick(node.now);
         node.act(&mut outputs);
+        let repeated = |at: usize| node.asked[..at].iter().any(|(_, op)| *op == node.asked[at].1);
+        node.asks_twice = scenario.is_shared() && (0..node.asked.len()).any(repeated);
         (node, outputs)
     }
 
@@ -220,8 +246,8 @@ impl Node {
             }
             Entry::Call(call) => {
                 let purpose = call.body[0];
-                // Copies of one client call for different purposes with the same parameters.
-                let digest = if scenario.copied { 7 } else { u128::from(purpose) };
+                // The worst case: only the nonce tells what is meant.
+                let digest = if scenario.copied || scenario.alike { 7 } else { u128::from(purpose) };
                 let attempt = Attempt { call, digest, principal: EVERYONE, from, class: RetryClass::Once };
                 let shed = (taken == Taken::Shed).then(|| Shed::new(Refusal::Overloaded));
                 if let Some(execution) = self.machine.call(&attempt, shed, self.now) {

@@ -8,25 +8,40 @@ use crate::message::{Message, Way, answer, name};
 use crate::server::{self, Phase, Taken};
 use crate::world::{Event, State, World};
 
-/// Plays events from the start. Gives a line for each, and the promise that is broken in the end.
+/// Plays events from the start.
 ///
 /// # Errors
-/// The number of the event that was not possible.
-pub fn play(world: &mut World, events: &[Event]) -> Result<(Vec<String>, Option<&'static str>), usize> {
+/// The number of the event that was not possible, from 1.
+pub fn play(world: &mut World, events: &[Event]) -> Result<Option<&'static str>, usize> {
+    let mut state = world.start();
+    for (event, number) in events.iter().zip(1_usize..) {
+        state = world.after(&state, *event).ok_or(number)?;
+        if let Some(promise) = world.broken(&state) {
+            return Ok(Some(promise));
+        }
+    }
+    Ok(None)
+}
+
+/// A line for each event, as far as they are possible.
+pub fn told(world: &mut World, events: &[Event]) -> Vec<String> {
     let mut state = world.start();
     let mut lines = Vec::new();
-    for (at, event) in events.iter().enumerate() {
-        let after = world.after(&state, *event).ok_or(at)?;
+    for event in events {
+        let Some(after) = world.after(&state, *event) else {
+            lines.push(format!("not possible: {event:?}"));
+            break;
+        };
         lines.push(line(world, &state, &after, *event));
         state = after;
     }
-    Ok((lines, world.broken(&state)))
+    lines
 }
 
 fn line(world: &World, before: &State, after: &State, event: Event) -> String {
     let mut line = what(world, before, event);
     for client in 0..2 {
-        for (call, told) in told(world, before, after, client) {
+        for (call, told) in conclusions(world, before, after, client) {
             line += &format!("; the caller of call {} is told {told:?}", call + 1);
         }
     }
@@ -37,7 +52,7 @@ fn line(world: &World, before: &State, after: &State, event: Event) -> String {
     line
 }
 
-fn told(world: &World, before: &State, after: &State, client: u8) -> Vec<(usize, Told)> {
+fn conclusions(world: &World, before: &State, after: &State, client: u8) -> Vec<(usize, Told)> {
     let (before, after) = (world.client(before, client).told, world.client(after, client).told);
     (0..2)
         .filter(|&call| before[call] != after[call] && !matches!(after[call], Told::Nothing | Told::Waits))
@@ -83,6 +98,7 @@ fn what(world: &World, state: &State, event: Event) -> String {
                     format!("{who} hears from the store: {:?}", node.done[at as usize].1)
                 }
                 server::Input::Tick => format!("{who}: it is time to ask the store again"),
+                server::Input::Clock(to) => format!("{who}: the wall clock steps to {}", server::wall(to).0),
                 server::Input::Evict(at) => {
                     format!("{who}: the session R{} was idle for too long", node.sessions[at as usize].0)
                 }
@@ -108,6 +124,7 @@ fn what(world: &World, state: &State, event: Event) -> String {
         Event::Lands(false) => "the commit in doubt was rolled back".into(),
         Event::Idle(at) => format!("the store ends its session number {}: it was idle", at + 1),
         Event::Copy => "client 1 is copied: client 2".into(),
+        Event::Resume => "client 1 dies; client 2 resumes its call by its key".into(),
     }
 }
 

@@ -32,6 +32,7 @@ struct Used {
     cancels: u8,
     doubts: u8,
     leases: u8,
+    clocks: u8,
 }
 
 /// One state of the world.
@@ -62,6 +63,8 @@ pub enum Event {
     Idle(u8),
     /// The first client is copied.
     Copy,
+    /// The first client dies, and the second resumes its keyed call.
+    Resume,
 }
 
 /// What is known of the steps of one kind of machine.
@@ -116,6 +119,13 @@ impl World {
             server_steps: Steps::default(),
             store_steps: HashMap::new(),
         }
+    }
+
+    /// Another bug is planted, or none: what the machines did before is not what they do now. Messages keep their numbers, so traces stay good.
+    pub fn forget_steps(&mut self) {
+        self.client_steps = Steps::default();
+        self.server_steps = Steps::default();
+        self.store_steps = HashMap::new();
     }
 
     /// Different states of clients, of servers and of stores: how often the real machines were asked is in proportion to these.
@@ -235,6 +245,7 @@ impl Space for World {
             Event::Lands(lands) => self.lands(state, lands),
             Event::Idle(at) => self.idle(state, at),
             Event::Copy => Some(self.copy(state)),
+            Event::Resume => Some(self.resume(state)),
         };
         after.filter(|after| after != state)
     }

@@ -43,9 +43,12 @@ impl World {
                 add(client::Input::Timer);
             }
         }
-        let copied = self.client(state, 1).lives;
-        if self.scenario.copied && !copied && self.client(state, 0).is_fresh() {
+        let alone = !self.client(state, 1).lives;
+        if self.scenario.copied && alone && self.client(state, 0).is_fresh() {
             events.push(Event::Copy);
+        }
+        if self.scenario.keyed && alone && self.client(state, 0).told[0] != Told::Nothing {
+            events.push(Event::Resume);
         }
     }
 
@@ -74,6 +77,9 @@ impl World {
             (0..node.done.len()).for_each(|at| add(server::Input::Tell(at as u8)));
             if node.has_timer() {
                 add(server::Input::Tick);
+            }
+            if state.used.clocks < self.scenario.clocks {
+                [false, true].into_iter().for_each(|late| add(server::Input::Clock(late)));
             }
             if state.used.evictions < evictions {
                 (0..node.sessions.len()).for_each(|at| add(server::Input::Evict(at as u8)));

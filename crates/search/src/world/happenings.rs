@@ -50,9 +50,13 @@ impl World {
                 after.seen.works(self.servers.at(from).runs[at as usize].purpose);
             }
             server::Input::Evict(_) => after.used.evictions += 1,
+            server::Input::Clock(_) => after.used.clocks += 1,
             _ => {}
         }
         let (to, outputs) = self.server_step(from, input);
+        if self.servers.at(to).asks_twice {
+            return None;
+        }
         after.servers[server as usize] = to;
         let mut sent = Vec::new();
         for output in outputs.iter() {
@@ -85,9 +89,6 @@ impl World {
     pub(super) fn crash(&mut self, state: &State, server: u8, done: u8) -> State {
         let mut after = *state;
         after.used.crashes += 1;
-        if self.scenario.level == Level::Durable {
-            after.seen.crash();
-        }
         let before = self.server(state, server);
         let life = before.life + 1;
         let mut store = self.stores.at(state.store).clone();
@@ -185,6 +186,17 @@ impl World {
         let mut after = *state;
         let node = self.client(state, 0).copy(1);
         after.clients[1] = self.enter_client(node);
+        after
+    }
+
+    pub(super) fn resume(&mut self, state: &State) -> State {
+        let mut after = *state;
+        for (client, lives) in [(0, false), (1, true)] {
+            let mut node = self.client(state, client).clone();
+            node.lives = lives;
+            after.clients[client as usize] = self.enter_client(node);
+        }
+        self.carry(&mut after, &[]);
         after
     }
 }

@@ -43,17 +43,15 @@ impl World {
             && let Answer::Refused(refused) = &reply.answer
             && matches!(refused.refusal, Refusal::SessionUnknown | Refusal::Expired)
             && let Some(purpose) = self.client(state, client).purpose(reply.registration, reply.id)
-            && !self.may_come_back(state, refused.refusal)
+            && !self.may_come_back(refused.refusal)
         {
             state.seen.gone(purpose, under(reply.registration, reply.id));
         }
     }
 
-    /// A session that has ended lives again if its server crashes before its file has heard of the end; and one that a replica has forgotten may live at
-    /// another.
-    fn may_come_back(&self, state: &State, refusal: Refusal) -> bool {
-        let crashed = self.scenario.level == selfsame::protocol::Level::Durable && state.used.crashes > 0;
-        refusal == Refusal::SessionUnknown && (crashed || self.scenario.is_shared())
+    /// A session that one replica has forgotten may live at another.
+    fn may_come_back(&self, refusal: Refusal) -> bool {
+        refusal == Refusal::SessionUnknown && self.scenario.is_shared()
     }
 
     /// Of a step of the store.
