@@ -149,6 +149,8 @@ mod switched_on {
         DerivedNonceDiffers,
         /// A call that had begun when the server died is forgotten when its store is opened.
         UnfinishedForgottenAtOpen,
+        /// A record that was closed is deleted before the watermark that has passed it is committed.
+        DeletionWithoutWatermark,
     }
 
     /// 0 is none, else the index in `Bug::ALL` plus one.

@@ -8,8 +8,9 @@ use selfsame_check::Rule;
 
 use crate::campaign;
 
-/// Bugs that live where the simulator does not reach: in the SQL of the real stores. The chaos run finds them.
-const ELSEWHERE: &[Bug] = &[Bug::ClaimCommitsAlone];
+/// Bugs that live where the simulator does not reach: in the SQL of the real stores, where the chaos run finds them; or in an order of
+/// events so exact that only the exhaustive search does.
+const ELSEWHERE: &[Bug] = &[Bug::ClaimCommitsAlone, Bug::DeletionWithoutWatermark];
 
 /// What became of one bug.
 #[derive(Clone, Debug)]
