@@ -171,10 +171,11 @@ impl Replica {
         }
     }
 
-    /// The transaction is rolled back, and with it all that the handler did.
+    /// The transaction is rolled back, and with it what the handler did there. It ran all the same: calls within the request, which a later run makes again
+    /// under the same nonces, may have had effects elsewhere. So it may run again, but nobody is told that nothing happened.
     fn undone(&mut self, execution: Execution, why: &str, now: Now) {
         let message = format!("the transaction was rolled back: {why}");
-        self.end(execution, Terminal::Unavailable { message, retry_after: None }, now);
+        self.end(execution, Terminal::Interrupted { message, retry_after: None }, now);
     }
 
     fn finish_settled(

@@ -355,21 +355,23 @@ fn atomic_a_commit_in_doubt_is_settled() {
         } else {
             rig.done(ticket, Done::Absent);
             let refused = rig.refused();
-            assert_eq!((refused.refusal, refused.ambiguous), (Refusal::Unavailable, false));
+            assert_eq!((refused.refusal, refused.ambiguous), (Refusal::Interrupted, true));
             rig.run(&again(&first));
         }
     }
 }
 
+/// Of what the handler did in the transaction nothing is left; but a call that it made within its request has happened, and its caller was told No.
 #[test]
-fn atomic_what_was_rolled_back_did_not_happen() {
+fn atomic_what_was_rolled_back_may_run_again_and_is_not_denied() {
     let mut rig = atomic();
     let first = call(rig.session(), 1);
     let (execution, _) = rig.run(&first);
     let (ticket, _) = rig.finish(execution, ok());
     rig.done(ticket, Done::NotDone("a deferred constraint failed".into()));
     let refused = rig.refused();
-    assert!(!refused.ambiguous && refused.message.contains("rolled back"), "{refused:?}");
+    assert_eq!((refused.refusal, refused.ambiguous), (Refusal::Interrupted, true));
+    assert!(refused.message.contains("rolled back"), "{refused:?}");
 }
 
 #[test]
