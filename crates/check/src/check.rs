@@ -227,18 +227,21 @@ impl Checker {
         }
     }
 
-    /// Whether all calls under a nonce are `once`. One that two copies of a client have used for calls of two classes says nothing of either.
-    fn is_kept(&self, of: &OfNonce) -> bool {
+    /// The class of all calls under a nonce. None: it has been used for calls of two, by two copies of a client, and says nothing of either.
+    fn class_of(&self, of: &OfNonce) -> Option<Class> {
         let named = of.purposes.iter().filter_map(|purpose| Some(self.purposes.get(purpose)?.class));
-        let mut classes = of.classes.iter().copied().chain(named).peekable();
-        classes.peek().is_some() && classes.all(|class| class == Class::Once)
+        let mut classes = of.classes.iter().copied().chain(named);
+        let first = classes.next()?;
+        classes.all(|class| class == first).then_some(first)
     }
 
     fn judge_nonces(&mut self) {
-        let kept: HashMap<_, _> = self.nonces.iter().map(|(nonce, of)| (*nonce, self.is_kept(of))).collect();
+        let classes: HashMap<_, _> =
+            self.nonces.iter().map(|(nonce, of)| (*nonce, self.class_of(of))).collect();
         for (nonce, of) in &mut self.nonces {
-            of.kept = kept.get(nonce).copied().unwrap_or_default();
-            let kept = of.kept;
+            let class = classes.get(nonce).copied().flatten();
+            let kept = class == Some(Class::Once);
+            of.kept = kept;
             if kept && of.effects > 0 {
                 self.report.check(Rule::OncePerNonce, of.effects == 1, || {
                     format!("{} effects of {nonce}", of.effects)
@@ -250,7 +253,7 @@ impl Checker {
                     format!("{nonce} was answered {}", another.unwrap_or_default())
                 });
             }
-            if let Some((at, replied)) = of.refused {
+            if let (Some((at, replied)), true) = (of.refused, class.is_some() || of.classes.is_empty()) {
                 self.report.check(
                     Rule::NothingAfterRefusal,
                     of.last_start.is_none_or(|start| start <= at),

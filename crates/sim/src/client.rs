@@ -123,7 +123,9 @@ fn told(conclusion: &Conclusion, faults: &Faults) -> Told {
         (why, Outcome::Unknown) => Told::Unknown {
             lasting: match why {
                 Why::Refused(Refusal::Interrupted) => failure.message == LOST_BELOW,
-                Why::Refused(Refusal::SessionShared | Refusal::Stale) => faults.fork.is_some(),
+                Why::Refused(Refusal::SessionShared | Refusal::Stale | Refusal::InProgress) => {
+                    faults.fork.is_some()
+                }
                 Why::Refused(Refusal::SessionUnknown) => faults.pause.is_some(),
                 Why::Refused(refusal) => matches!(
                     refusal,
@@ -384,7 +386,7 @@ impl World {
             match action {
                 Action::Send(entry) => {
                     self.log.say(self.now, || format!("client {at} sends {entry:?}"));
-                    self.to_server(at, entry);
+                    self.send_to_server(at, entry);
                 }
                 Action::Done(handle, ended) => self.tell(at, handle, &ended),
                 Action::Reconnect { why } => {

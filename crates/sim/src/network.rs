@@ -195,7 +195,7 @@ impl World {
     }
 
     /// Sends an entry from a client on its connection.
-    pub(crate) fn to_server(&mut self, client: usize, entry: Entry) {
+    pub(crate) fn send_to_server(&mut self, client: usize, entry: Entry) {
         let Some(connection) = self.clients[client].connection else { return };
         if self.network.at(connection).is_some_and(|ends| ends.client_open) {
             self.carry(connection, entry, 0);
@@ -203,7 +203,7 @@ impl World {
     }
 
     /// Sends an entry from a server.
-    pub(crate) fn to_client(&mut self, connection: ConnectionId, entry: Entry) {
+    pub(crate) fn send_to_client(&mut self, connection: ConnectionId, entry: Entry) {
         if self.network.at(connection.0).is_some_and(|ends| ends.server_open) {
             self.carry(connection.0, entry, 1);
         }

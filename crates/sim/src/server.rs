@@ -166,7 +166,7 @@ impl World {
         let at = life.0;
         match entry {
             Entry::Hello(_) if self.servers[at].draining => {
-                self.to_client(from, Entry::Goodbye(goodbye()));
+                self.send_to_client(from, Entry::Goodbye(goodbye()));
             }
             Entry::Hello(hello) => {
                 let registration = Registration(self.dice.wide().max(1));
@@ -190,7 +190,7 @@ impl World {
                 for registration in self.servers[at].sessions.get(&from.0).cloned().unwrap_or_default() {
                     self.servers[at].replica.touch(registration, everyone, now);
                 }
-                self.to_client(from, Entry::Pong(number));
+                self.send_to_client(from, Entry::Pong(number));
             }
             _ => {}
         }
@@ -321,12 +321,12 @@ impl World {
                 self.seen.visit("hello", "welcomed");
                 let welcome =
                     Welcome { heartbeat: Duration::from_millis(700), body_limit: 1 << 20, ..*welcome };
-                self.to_client(to, Entry::Welcome(welcome));
+                self.send_to_client(to, Entry::Welcome(welcome));
             }
             Action::Refuse { to, refused } => {
                 self.seen.visit("hello", "turned away");
                 let goodbye = Goodbye { reason: refused.message, refusal: Some(refused.refusal) };
-                self.to_client(to, Entry::Goodbye(goodbye));
+                self.send_to_client(to, Entry::Goodbye(goodbye));
             }
             Action::Reply { to, reply } => self.reply(life, to, reply),
             Action::Run(execution) => {
@@ -386,7 +386,7 @@ impl World {
                 replied,
             });
         }
-        self.to_client(to, Entry::Reply(reply));
+        self.send_to_client(to, Entry::Reply(reply));
     }
 
     /// The store says something.
@@ -434,7 +434,7 @@ impl World {
         self.servers[at].draining = true;
         self.log.say(self.now, || format!("server {life:?} drains"));
         for connection in self.network.of_server(life) {
-            self.to_client(ConnectionId(connection), Entry::Goodbye(goodbye()));
+            self.send_to_client(ConnectionId(connection), Entry::Goodbye(goodbye()));
         }
         while let Some((execution, _)) = self.servers[at].queue.pop_front() {
             self.not_started(life, execution, Refusal::ShuttingDown);
@@ -457,7 +457,9 @@ impl World {
         let (works, queued) = (server.works.len() as u64, server.queue.len() as u64);
         let places = server.places as u64;
         let limits = self.profile.limits.clone();
-        self.held("sequenced-records", (counters.records - counters.keyed) as u64, 0);
+        // What a copied client has given up lives as long as its connection.
+        let given_up = if self.profile.faults.fork.is_some() { u64::from(limits.window) } else { 0 };
+        self.held("sequenced-records", (counters.records - counters.keyed) as u64, given_up);
         self.held("keyed-records", counters.keyed as u64, limits.keyed as u64);
         self.held("sessions", counters.sessions as u64, limits.sessions as u64);
         // The database is asked to keep house every second, now perhaps.

@@ -23,7 +23,7 @@ pub enum Store {
     /// Records live in the servers' memory.
     None,
     /// One file, one owner.
-    File(File),
+    File(Box<File>),
     /// Shared by replicas.
     Database(Box<Database>),
 }
@@ -33,7 +33,7 @@ impl Store {
     pub fn new(level: Level, at: usize, born: WallTime, dice: &mut Dice) -> Self {
         match level {
             Level::Memory => Store::None,
-            Level::Durable => Store::File(File::new(at, born, dice)),
+            Level::Durable => Store::File(Box::new(File::new(at, born, dice))),
             Level::Shared | Level::Atomic => {
                 Store::Database(Box::new(Database::new(level == Level::Atomic, born, dice)))
             }
