@@ -2,7 +2,7 @@
 
 use selfsame::codegen::{Method, capnp};
 use selfsame::{Call, Error, Kind, Message, Outcome};
-use selfsame_chaos::api::ledger::ledger::{self, Add, AddAndNote, Assign, Look, Shout};
+use selfsame_chaos::api::ledger::ledger::{Add, AddAndNote, Assign, Look, Shout};
 use selfsame_chaos::api::ledger::{LedgerClient, declined, receipt};
 use selfsame_chaos::intention::Intention;
 use selfsame_chaos::log::Answer;
