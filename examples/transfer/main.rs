@@ -19,7 +19,7 @@ use unstable::Unstable;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const TRANSFERS: u32 = 500;
-const LIFE: Duration = Duration::from_millis(600);
+const LIFE: Duration = Duration::from_millis(300);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
 async fn demonstrate(database: &str) -> Result<()> {
     let ledger = Ledger::open(database).await?;
     let server = Unstable::start(database, LIFE).await?;
-    println!("{TRANSFERS} transfers at a server that lives for {LIFE:?} at a time");
+    println!("{TRANSFERS} transfers at a server that is killed {LIFE:?} after it has begun to work");
     let told = client::run(server.endpoint(), TRANSFERS).await?;
     println!("the server was killed {} times", server.end().await?);
     let (done, not_done, unknown) = (told.done.len(), told.not_done.len(), told.unknown.len());

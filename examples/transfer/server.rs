@@ -15,6 +15,7 @@ impl Bank for Accounts {
             request.read(|p| Ok((p.get_number(), p.get_from(), p.get_to(), p.get_amount())))?;
         let (number, from, to, amount) =
             (i64::from(number), i64::from(from), i64::from(to), i64::from(amount));
+        println!("transfer {number} begins");
         let transaction = request.transaction()?;
         // Locked in one order, or two transfers could wait for each other.
         let lock = "SELECT id, balance FROM accounts WHERE id IN ($1, $2) ORDER BY id FOR UPDATE";
