@@ -45,6 +45,8 @@ pub struct Profile {
     pub contrary: u64,
     /// Much is held back, and released late.
     pub haunted: bool,
+    /// Processes often stand still, if replicas share a store.
+    pub sleepy: bool,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -131,6 +133,7 @@ impl Profile {
             slow_handlers: [1, 4, 15][dice.below(3) as usize],
             contrary: [10, 25, 40][dice.below(3) as usize],
             haunted: dice.percent(12),
+            sleepy: dice.percent(40),
             faults: Faults::draw(dice, level),
         };
         profile.reconcile();
@@ -158,6 +161,12 @@ impl Profile {
             (faults.hold, faults.duplicate) = (faults.hold.max(150), faults.duplicate.max(250));
             (faults.reset, faults.client_crash) =
                 (Some(Duration::from_secs(1)), Some(Duration::from_secs(3)));
+        }
+        if self.sleepy && self.level == Level::Shared {
+            // Owners stand still while they run calls, and others take these for lost.
+            faults.pause = Some(Duration::from_millis(1_200));
+            self.slow_handlers = self.slow_handlers.max(25);
+            self.keyed = self.keyed.max(if faults.restored_store.is_some() { 0 } else { 40 });
         }
         if faults.fork.is_some() {
             // Copies that call alike, and acknowledge late, are the hardest to tell apart.
