@@ -117,7 +117,10 @@ impl Node {
 
     /// A copy of this client under another index: of the whole process, as a snapshot of a virtual machine makes it.
     pub fn copy(&self, index: u8) -> Self {
-        Node { index, ..self.clone() }
+        let mut copy = Node { index, ..self.clone() };
+        // It wakes up elsewhere: the connection is the original's.
+        copy.machine.disconnected();
+        copy
     }
 
     /// Its fingerprint.

@@ -180,6 +180,22 @@ impl Node {
         self.machine.next_tick().is_some()
     }
 
+    /// Whether what the input is about is there: a trace may be played where it is not.
+    pub fn can(&self, input: Input) -> bool {
+        match input {
+            Input::Begin(at) | Input::Late(at) => self.is_at(at, |phase| phase == Phase::Queued),
+            Input::Work(at, _) | Input::Decline(at) => self.is_at(at, |phase| phase == Phase::Runs),
+            Input::Answer(at) => self.is_at(at, |phase| matches!(phase, Phase::Worked(_))),
+            Input::Tell(at) => usize::from(at) < self.done.len(),
+            Input::Evict(at) => usize::from(at) < self.sessions.len(),
+            Input::Take(..) | Input::Tick | Input::Clock(_) => true,
+        }
+    }
+
+    fn is_at(&self, at: u8, phase: impl Fn(Phase) -> bool) -> bool {
+        self.runs.get(at as usize).is_some_and(|run| phase(run.phase))
+    }
+
     /// What comes of an input.
     pub fn step(&self, input: Input, message: Option<&Message>, scenario: &Scenario) -> (Node, Vec<Output>) {
         let mut node = self.clone();

@@ -40,6 +40,10 @@ impl Dedup {
             && let Some(why) = self.expired(key, now.wall)
             && !planted!(ExpiredMeansNew)
         {
+            if key.expiry <= now.wall && !planted!(ExpireWithoutFloor) {
+                // What was told once stays true if the clock steps back.
+                self.floor = self.floor.max(key.expiry);
+            }
             return self.refuse(call, Refusal::Expired, true, why);
         }
         let mark = self.mark(call.registration, call.id);

@@ -30,6 +30,9 @@ impl World {
 
     pub(super) fn server_event(&mut self, state: &State, server: u8, input: server::Input) -> Option<State> {
         let from = state.servers[server as usize];
+        if !self.servers.at(from).can(input) {
+            return None;
+        }
         let mut after = *state;
         match input {
             server::Input::Take(message, taken, minted) => {
@@ -148,7 +151,7 @@ impl World {
             atomic: self.scenario.level == Level::Atomic,
         };
         let mut store = self.stores.at(state.store).clone();
-        let op = node.asked[at as usize].1.clone();
+        let op = node.asked.get(at as usize)?.1.clone();
         let step = store.does(asker, &op, luck)?;
         let news = News::from(&step);
         let mut told = false;

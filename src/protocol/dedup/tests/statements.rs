@@ -430,6 +430,19 @@ fn s17_the_floor_needs_no_clock() {
     rig.run(&client, &Call { id: CallId::Keyed(Key { key: 6, ..longer }), ..call }, b"valid for longer");
 }
 
+/// Its caller was told that it may have run and is over; so no copy of it runs later.
+#[test]
+fn s17_what_was_told_to_have_expired_does_not_run_when_the_clock_steps_back() {
+    let mut rig = Rig::new();
+    let client = rig.client();
+    let call = client.keyed(5);
+    let CallId::Keyed(key) = call.id else { unreachable!() };
+    rig.now.wall = key.expiry;
+    assert_eq!(rig.refusal(&client, &call), (Refusal::Expired, true));
+    rig.now.wall = WallTime(BORN.0 + 40_000);
+    assert_eq!(rig.refusal(&client, &call), (Refusal::Expired, true));
+}
+
 #[test]
 fn s17_a_nonce_older_than_the_store_is_refused() {
     let mut rig = Rig::new();
