@@ -238,8 +238,8 @@ impl Writer {
 
 /// What is in a batch.
 struct Urgency {
-    /// Something has to be durable when it is told done. Closed numbers, ended sessions and expired records need not be: after a crash they are there as a
-    /// whole or not at all, and no attempt of before the crash is admitted after it without a hello.
+    /// Something has to be durable when it is told done. Closed numbers and expired records need not be: after a crash they are there as a whole or not
+    /// at all, and no attempt of before the crash is admitted after it without a hello. The end of a session has to be: it may be told to its client.
     durable: bool,
     claims: bool,
     finishes: bool,
@@ -249,7 +249,9 @@ impl Urgency {
     fn of(batch: &[(Ticket, Op)]) -> Self {
         let any = |is: fn(&Op) -> bool| batch.iter().any(|(_, op)| is(op));
         Urgency {
-            durable: any(|op| matches!(op, Op::Register { .. } | Op::Claim(_) | Op::Finish { .. })),
+            durable: any(|op| {
+                matches!(op, Op::Register { .. } | Op::Claim(_) | Op::Finish { .. } | Op::End(_))
+            }),
             claims: any(|op| matches!(op, Op::Claim(_))),
             finishes: any(|op| matches!(op, Op::Finish { .. })),
         }

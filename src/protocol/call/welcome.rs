@@ -9,7 +9,7 @@ use super::numbers::Numbers;
 use super::open::State;
 use super::terms::{Action, Handle, Notice};
 use crate::protocol::wire::{Refused, VERSION, Welcome};
-use crate::protocol::{Incarnation, Moment, Refusal, Registration, RetryClass, Stamp};
+use crate::protocol::{Incarnation, Level, Moment, Refusal, Registration, RetryClass, Stamp};
 use crate::sabotage::{planted, visit};
 
 /// What the latest welcome said.
@@ -91,12 +91,15 @@ impl Standing {
     }
 
     /// Whether the records that this store held are those that the welcoming one holds. One whose count of
-    /// lives has fallen is a backup.
+    /// lives has fallen is a backup; so is a file, with its single owner, of which two lives have the same count.
     fn same_store(&self, welcome: &Welcome) -> bool {
         let counted = self.ordinal != 0 && welcome.ordinal != 0;
+        let twice = welcome.level == Level::Durable
+            && welcome.ordinal == self.ordinal
+            && welcome.incarnation != self.incarnation;
         self.store == welcome.store
-            && (self.generation == welcome.generation || planted!(GenerationIgnored))
-            && !(counted && welcome.ordinal < self.ordinal)
+            && self.generation == welcome.generation
+            && !(counted && (welcome.ordinal < self.ordinal || twice))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The numbered statements, as far as the client keeps them.
 
 use super::*;
+use crate::protocol::Level;
 
 #[test]
 fn s07_a_call_never_sent_registers_anew_when_the_session_is_unknown() {
@@ -74,6 +75,20 @@ fn s08_a_store_whose_count_of_lives_has_fallen_is_another_generation() {
     assert!(bed.is_open(survivor));
     assert_eq!(bed.call().id, call.id);
     bed.welcome.ordinal = 7;
+    bed.reconnect();
+    bed.failed_as(survivor, Refusal::StoreChanged, Outcome::Unknown);
+}
+
+/// A file that was put back from a copy of its latest life: its next life has the same count as the one that is gone.
+#[test]
+fn s08_a_file_of_which_two_lives_have_the_same_count_is_another_generation() {
+    let mut bed = Bed::new(Config::default());
+    (bed.welcome.level, bed.welcome.ordinal) = (Level::Durable, 7);
+    bed.connect();
+    let survivor = bed.once();
+    bed.reconnect();
+    assert!(bed.is_open(survivor), "the same life");
+    bed.welcome.incarnation = Incarnation(bed.welcome.incarnation.0 + 1);
     bed.reconnect();
     bed.failed_as(survivor, Refusal::StoreChanged, Outcome::Unknown);
 }
