@@ -101,8 +101,8 @@ from_redb!(
 impl Failure {
     /// What happened, and what to do, for whoever tried to open the file.
     fn advice(&self) -> String {
-        const DAMAGED: &str = "the file was left as it is. Put a backup in its place, or move it away: a new store is then begun, \
-                               and callers of calls that this one knew are told Unknown";
+        const DAMAGED: &str = "the file was left as it is. Move it away, and a new store is begun: no backup, which would not know the latest calls; \
+                               callers of calls that this one knew are then told Unknown";
         const NO_STORE: &str =
             "it is not the file of a store; it was left as it is. Choose another path, or move it away";
         match self {
@@ -159,21 +159,27 @@ pub(super) async fn open(settings: Settings, opener: Opener) -> Result<Link, Set
     }
 }
 
-/// Serves until nobody asks any more, or something fails. `tell` is dropped last: who sees the channel closed finds the file closed.
+/// Serves until nobody asks any more. If something fails, that is told and nothing is done any more; but the file stays locked as long as its server is there.
+/// `tell` is dropped last: who sees the channel closed finds the file closed.
 fn serve(
     writer: Writer,
     opened: Opened,
-    asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
+    mut asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
     tell: mpsc::UnboundedSender<StoreEvent>,
 ) {
     let _ = tell.send(StoreEvent::Opened(Box::new(opened)));
-    let ended = catch_unwind(AssertUnwindSafe(|| writer.run(asked, &tell)));
-    let stopped = match ended {
-        Ok(Ok(())) => return,
-        Ok(Err(failure)) => failure.to_string(),
-        Err(panic) => format!("a panic: {}", why_it_panicked(&*panic)),
+    let ended = catch_unwind(AssertUnwindSafe(|| writer.run(&mut asked, &tell)));
+    let failed = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure.to_string()),
+        Err(panic) => Some(format!("a panic: {}", why_it_panicked(&*panic))),
     };
-    let _ = tell.send(StoreEvent::Stopped(stopped));
+    if let Some(why) = failed {
+        let _ = tell.send(StoreEvent::Stopped(why));
+        while asked.blocking_recv().is_some() {}
+    }
+    // Closing writes what was not yet durable, if nothing has failed.
+    drop(writer);
 }
 
 /// The only writer of the file.
@@ -184,16 +190,14 @@ struct Writer {
 
 impl Writer {
     fn run(
-        self,
-        mut asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
+        &self,
+        asked: &mut mpsc::UnboundedReceiver<(Ticket, Op)>,
         tell: &mpsc::UnboundedSender<StoreEvent>,
     ) -> Result<(), Failure> {
         let mut batch = Vec::new();
         while asked.blocking_recv_many(&mut batch, BATCH) > 0 {
             self.flush(&mut batch, tell)?;
         }
-        // Closing writes what was not yet durable.
-        drop(self.database);
         Ok(())
     }
 

@@ -276,9 +276,11 @@ impl Client {
         let saved = self.answered_calls.borrow().iter().cycle().nth(number as usize).cloned();
         let Some(saved) = saved else { return Ok(()) };
         let server = if self.common { dice.below(self.twins.len() as u64) as usize } else { saved.server };
+        // After the faults whoever tries again is answered; before, one try shows more.
+        let ledgers = if self.healing.get() { &self.ledgers } else { &self.twins };
         // Not while the same is under way on that channel.
         if self.doubted.borrow_mut().insert(saved.call.clone()) {
-            let asked = self.again(&saved, &self.twins[server], Duration::from_secs(5)).await;
+            let asked = self.again(&saved, &ledgers[server], Duration::from_secs(5)).await;
             self.doubted.borrow_mut().remove(&saved.call);
             return asked;
         }
