@@ -112,13 +112,15 @@ fn single(level: Level) -> Vec<Scenario> {
 }
 
 fn replicated(level: Level) -> Vec<Scenario> {
-    let with = |name| Scenario { name, level, replicas: 2, attempts: 1, hellos: 2, ..PEACE };
+    let with = |name| Scenario { name, level, replicas: 2, attempts: 1, hellos: 2, welcomes: 2, ..PEACE };
     vec![
         Scenario { evictions: 1, ..with("two replicas, an eviction") },
         Scenario { crashes: 1, ..with("two replicas, a crash") },
         Scenario { doubts: 1, ..with("two replicas, a commit in doubt") },
         Scenario { leases: 1, ..with("two replicas, an expired lease") },
         Scenario { refusals: 1, ..with("two replicas, a refusal") },
+        Scenario { crashes: 1, leases: 1, doubts: 1, ..with("two replicas, a crash, a lease, a doubt") },
+        Scenario { attempts: 2, welcomes: 3, ..with("two replicas, two attempts") },
     ]
 }
 

@@ -58,7 +58,7 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Output {
     /// It sends this.
-    Send(Message),
+    Send(Box<Message>),
     /// A call is taken in to be run, under the registration of this number (0: under a key).
     Starts(Purpose, u8),
 }
@@ -351,5 +351,5 @@ impl Node {
 }
 
 fn say(to: ConnectionId, entry: Entry) -> Output {
-    Output::Send(Message::new(Way::Down { client: to.0 as u8 - 1 }, entry))
+    Output::Send(Box::new(Message::new(Way::Down { client: to.0 as u8 - 1 }, entry)))
 }

@@ -197,7 +197,7 @@ impl World {
         };
         let (node, outputs) = self.servers.at(from).step(input, message, &self.scenario);
         let number = |output| match output {
-            Output::Send(message) => Out::Send(self.enter_message(message)),
+            Output::Send(message) => Out::Send(self.enter_message(*message)),
             Output::Starts(purpose, under) => Out::Starts(purpose, under),
         };
         let outputs: Rc<[Out]> = outputs.into_iter().map(number).collect();

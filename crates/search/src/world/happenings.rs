@@ -72,7 +72,23 @@ impl World {
             }
         }
         self.carry(&mut after, &sent);
-        Some(after)
+        match input {
+            server::Input::Take(..) => self.settle_what_seems_stale(from, after, server),
+            _ => Some(after),
+        }
+    }
+
+    /// A server asks its store whether a call is stale as it thinks. If the store did that later, the call could as well have arrived later: so it does it at
+    /// once, or the call does not arrive.
+    fn settle_what_seems_stale(&mut self, before: u32, state: State, server: u8) -> Option<State> {
+        let (asked, node) = (self.servers.at(before).asked.len(), self.server(&state, server));
+        if node.asked.len() == asked || !matches!(node.asked.last(), Some((_, Op::Settle(_)))) {
+            return Some(state);
+        }
+        let at = node.asked.len() - 1;
+        let settled = self.store_event(&state, server, at as u8, Luck::Good)?;
+        let last = self.server(&settled, server).done.len() - 1;
+        self.server_event(&settled, server, server::Input::Tell(last as u8))
     }
 
     /// False: it is a hello that nobody awaits any more, of a session that is gone. The session that it would get would be nobody's.
