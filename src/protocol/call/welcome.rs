@@ -98,7 +98,7 @@ impl Standing {
             && welcome.ordinal == self.ordinal
             && welcome.incarnation != self.incarnation;
         self.store == welcome.store
-            && self.generation == welcome.generation
+            && (self.generation == welcome.generation || planted!(GenerationIgnored))
             && !(counted && (welcome.ordinal < self.ordinal || twice))
     }
 }
