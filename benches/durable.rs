@@ -1,8 +1,12 @@
-//! What the durable store costs: claims and completions with 1, 64 and 512 calls in flight, beside the bare fsync rate of the same disk in the same run.
-//! The rounds of all are interleaved, so that a disk that gets slower does so for all; medians are told. And how long a file of a million records
-//! takes to open.
+//! What the durable store costs: with 1, 64 and 512 in flight, claims and completions at the store alone, and whole `once` calls over TCP to a server that
+//! has it; beside them the bare fsync rate of the same disk, and calls to a server with a memory store, in the same run. The rounds of all are
+//! interleaved, so that a disk that gets slower does so for all; medians are told. And how long a file of a million records takes to open.
 //!
 //! `cargo bench --features redb --bench durable [-- <folder>]`; the folder (default: one below `target`) says which disk.
+
+#[path = "../examples/contracts/mod.rs"]
+#[allow(dead_code)]
+mod api;
 
 use std::fs::File;
 use std::io;
@@ -10,17 +14,29 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use api::storm::storm::{ChangePassword, ChangePasswordAgain};
+use api::storm::{Storm, StormClient, StormServer};
 use bytes::Bytes;
-use selfsame::Store;
+use futures::stream::{FuturesUnordered, StreamExt};
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Intent, Op, StoreEvent, Ticket};
 use selfsame::protocol::wire::Answer;
 use selfsame::protocol::{CallId, Incarnation, Key, Principal, Registration, WallTime};
 use selfsame::store::{Link, Opener, flushes};
+use selfsame::{Answer as Answered, Request, Server, Store};
 
 const IN_FLIGHT: [usize; 3] = [1, 64, 512];
-const ROUNDS: usize = 9;
-const ROUND: Duration = Duration::from_millis(400);
+
+/// How much is measured: `cargo bench -- --test` only wants to know whether it runs.
+#[derive(Clone, Copy)]
+struct Extent {
+    rounds: usize,
+    round: Duration,
+    records: u128,
+}
+
+const WHOLE: Extent = Extent { rounds: 9, round: Duration::from_millis(400), records: 1_000_000 };
+const TRIAL: Extent = Extent { rounds: 1, round: Duration::from_millis(10), records: 1_000 };
 const SESSION: Registration = Registration(1);
 
 async fn open(path: &Path) -> Link {
@@ -72,7 +88,7 @@ impl Calls {
     }
 
     /// Keeps so many calls in flight for the length of a round, and waits for the last.
-    async fn round(&mut self, in_flight: usize) -> Round {
+    async fn round(&mut self, in_flight: usize, length: Duration) -> Round {
         let (start, flushed) = (Instant::now(), flushes());
         let mut calls = 0u32;
         (0..in_flight).for_each(|_| self.claim());
@@ -94,7 +110,7 @@ impl Calls {
                         let below = self.next.saturating_sub(in_flight as u64 + 64).max(1);
                         self.ask(0, Op::Close { registration: SESSION, below, ranges: Vec::new() });
                     }
-                    if start.elapsed() < ROUND {
+                    if start.elapsed() < length {
                         self.claim();
                         under_way += 1;
                     }
@@ -116,10 +132,50 @@ fn intent(number: u64) -> Intent {
     }
 }
 
+struct Echo;
+
+impl Storm for Echo {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answered<ChangePassword> {
+        request.reply(|mut reply| reply.set_version(1))
+    }
+
+    async fn change_password_again(
+        &self,
+        request: Request<ChangePasswordAgain>,
+    ) -> Answered<ChangePasswordAgain> {
+        request.reply(|mut reply| reply.set_version(1))
+    }
+}
+
+/// A client of a server with this store, connected.
+async fn serve(store: Store) -> StormClient {
+    let server = Server::builder().store(store).bind("tcp://127.0.0.1:0").await.expect("a port and a store");
+    let endpoint = server.endpoint().to_string();
+    tokio::spawn(server.service(StormServer::new(Echo)).serve());
+    let client = StormClient::connect(&endpoint).await.expect("an endpoint");
+    client.change_password(|mut p| p.set_user("ann")).await.expect("a reply");
+    client
+}
+
+/// Keeps so many whole calls in flight for the length of a round, and waits for the last.
+async fn whole(client: &StormClient, in_flight: usize, length: Duration) -> Round {
+    let call = || async { client.change_password(|mut p| p.set_user("ann")).await.expect("a reply") };
+    let (start, flushed, mut calls) = (Instant::now(), flushes(), 0u32);
+    let mut under_way: FuturesUnordered<_> = (0..in_flight).map(|_| call()).collect();
+    while under_way.next().await.is_some() {
+        calls += 1;
+        if start.elapsed() < length {
+            under_way.push(call());
+        }
+    }
+    let (seconds, flushes) = (start.elapsed().as_secs_f64(), (flushes() - flushed) as f64);
+    Round { calls: f64::from(calls), flushes, seconds }
+}
+
 /// Writes of 4 KiB, each made durable, to a file that is as long already.
-fn bare(file: &File) -> io::Result<Round> {
+fn bare(file: &File, length: Duration) -> io::Result<Round> {
     let (start, mut flushes) = (Instant::now(), 0u32);
-    while start.elapsed() < ROUND {
+    while start.elapsed() < length {
         file.write_all_at(&[flushes as u8; 4096], u64::from(flushes % 256) * 4096)?;
         file.sync_data()?;
         flushes += 1;
@@ -137,7 +193,7 @@ fn median(rounds: &[Round], what: impl Fn(&Round) -> f64) -> f64 {
 fn report(name: &str, rounds: &[Round], bare: f64) {
     let a_flush = median(rounds, |round| round.seconds / round.flushes * 1e6);
     println!(
-        "{name:<16} {:>9.0} calls/s {:>7.0} flushes/s {:>7.1} calls/flush {:>8.0} us/flush ({:.2} x bare)",
+        "{name:<27} {:>9.0} calls/s {:>7.0} flushes/s {:>7.1} calls/flush {:>8.0} us/flush ({:.2} x bare)",
         median(rounds, |round| round.calls / round.seconds),
         median(rounds, |round| round.flushes / round.seconds),
         median(rounds, |round| round.calls / round.flushes),
@@ -146,11 +202,11 @@ fn report(name: &str, rounds: &[Round], bare: f64) {
     );
 }
 
-/// A file of a million ended keyed records, opened.
-async fn million(path: &Path) {
+/// A file of so many ended keyed records, opened.
+async fn reopen(path: &Path, records: u128) {
     let mut link = open(path).await;
-    for first in (0..1_000_000u128).step_by(4096) {
-        let keys = first..(first + 4096).min(1_000_000);
+    for first in (0..records).step_by(4096) {
+        let keys = first..(first + 4096).min(records);
         for key in keys.clone() {
             let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
             let key = Key { key: hash, issued: WallTime(1), expiry: WallTime(u64::MAX) };
@@ -168,37 +224,50 @@ async fn million(path: &Path) {
     let link = open(path).await;
     let length = std::fs::metadata(path).expect("it is there").len();
     println!(
-        "opening 1,000,000 records: {:.2} s, {:.0} bytes of file a record",
+        "opening {records} records: {:.2} s, {:.0} bytes of file a record",
         start.elapsed().as_secs_f64(),
-        length as f64 / 1e6
+        length as f64 / records as f64
     );
     link.close().await;
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    let trial = std::env::args().any(|argument| argument == "--test");
+    let extent = if trial { TRIAL } else { WHOLE };
     let below = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let below = below.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let folder = tempfile::tempdir_in(below).expect("a folder");
     let file = File::create(folder.path().join("bare")).expect("a file");
     file.write_all_at(&vec![0; 256 * 4096], 0).and_then(|()| file.sync_all()).expect("as long as it gets");
     let mut calls = Calls::new(&folder.path().join("records")).await;
+    let durable = serve(Store::durable(folder.path().join("calls"))).await;
+    let memory = serve(Store::memory()).await;
 
-    let mut bares = Vec::new();
-    let mut rounds = vec![Vec::new(); IN_FLIGHT.len()];
-    for _ in 0..ROUNDS {
-        bares.push(bare(&file).expect("the disk works"));
-        for (rounds, in_flight) in rounds.iter_mut().zip(IN_FLIGHT) {
-            rounds.push(calls.round(in_flight).await);
+    let (mut bares, mut memories) = (Vec::new(), Vec::new());
+    let mut store = vec![Vec::new(); IN_FLIGHT.len()];
+    let mut wholes = vec![Vec::new(); IN_FLIGHT.len()];
+    for _ in 0..extent.rounds {
+        bares.push(bare(&file, extent.round).expect("the disk works"));
+        memories.push(whole(&memory, 1, extent.round).await);
+        for (at, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+            store[at].push(calls.round(in_flight, extent.round).await);
+            wholes[at].push(whole(&durable, in_flight, extent.round).await);
         }
     }
     let bare = median(&bares, |round| round.seconds / round.flushes * 1e6);
-    println!("bare fsync       {bare:>9.0} us");
-    for (rounds, in_flight) in rounds.iter().zip(IN_FLIGHT) {
-        report(&format!("{in_flight} in flight"), rounds, bare);
+    println!("bare fsync                  {bare:>9.0} us");
+    for (what, all) in [("store alone", &store), ("whole calls", &wholes)] {
+        for (rounds, in_flight) in all.iter().zip(IN_FLIGHT) {
+            report(&format!("{what}, {in_flight} in flight"), rounds, bare);
+        }
     }
-    let one = median(&rounds[0], |round| round.seconds / round.calls * 1e6);
-    println!("a call alone: {one:.0} us, {:.2} x two bare fsyncs", one / (2.0 * bare));
+    let alone = |rounds: &[Round]| median(rounds, |round| round.seconds / round.calls * 1e6);
+    let (one, memory) = (alone(&wholes[0]), alone(&memories));
+    println!(
+        "a whole call alone: {one:.0} us, {:.2} x (two bare fsyncs and a call to a memory store, {memory:.0} us)",
+        one / (2.0 * bare + memory)
+    );
     calls.link.close().await;
-    million(&folder.path().join("million")).await;
+    reopen(&folder.path().join("million"), extent.records).await;
 }
