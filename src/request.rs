@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use capnp::traits::Owned;
@@ -16,7 +16,7 @@ use crate::message::{self, Filled, Message};
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::wire::Trace;
-use crate::protocol::{Key, Principal, WallTime};
+use crate::protocol::{Key, Principal};
 use crate::server::{Incoming, Outgoing};
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{Transaction, TransactionError};
@@ -41,14 +41,16 @@ impl<M: Method> Request<M> {
         }
     }
 
-    /// A request without a server, to call a handler directly in a test. Its nonce is random, its deadline a minute away.
+    /// A request without a server, to call a handler directly in a test. Its nonce is random and made now, its deadline a minute away.
     ///
     /// # Panics
     /// If the closure returns an error.
     pub fn test<R: Filled>(fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R) -> Self {
         let body = message::build::<M::Params, R>(fill).expect("the test's parameters are valid");
         let params = Message::from_body(body).expect("just built");
-        let key = Key { key: crate::random::u128(), issued: WallTime(0), expiry: WallTime(u64::MAX) };
+        let issued = nonce::wall_time(SystemTime::now());
+        let expiry = nonce::later(issued, nonce::DEFAULT_VALIDITY);
+        let key = Key { key: crate::random::u128(), issued, expiry };
         let context = Context::new(ContextParts {
             method: &M::INFO,
             nonce: Nonce(Identity::Keyed(key)),
