@@ -33,7 +33,10 @@ impl Storm for Racer {
         request.reply(|mut reply| reply.set_version(effect))
     }
 
-    async fn change_password_again(&self, request: Request<ChangePasswordAgain>) -> Answer<ChangePasswordAgain> {
+    async fn change_password_again(
+        &self,
+        request: Request<ChangePasswordAgain>,
+    ) -> Answer<ChangePasswordAgain> {
         request.reply(|mut reply| reply.set_version(1))
     }
 }

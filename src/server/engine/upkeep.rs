@@ -84,10 +84,10 @@ impl Engine {
         }
         self.keep_house();
         self.outbox.flush(&mut self.port);
+        self.port.drain(self.settings.drain).await;
         if let Some(store) = self.store.take() {
-            // Whoever opens the store next finds it free. One that does not let go is not waited for.
+            // Last: as long as this server is heard, no other has its store. Whoever opens it next finds it free. One that does not let go is not waited for.
             let _ = tokio::time::timeout(self.settings.drain, store.close()).await;
         }
-        self.port.drain(self.settings.drain).await;
     }
 }
