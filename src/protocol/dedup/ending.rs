@@ -156,8 +156,10 @@ impl Dedup {
             && refused.refusal == Refusal::Cancelled
             && !replayed
         {
-            // It was in the queue, so nothing happened; unless an earlier run of the same call was interrupted.
-            refused.ambiguous = running.waiters.iter().any(|w| self.mark(w.registration, w.id).is_tainted());
+            // It was in the queue, so nothing happened; unless an earlier run of the same call was interrupted. Of a keyed call another life of its client
+            // may have been, and the mark of that may have expired.
+            refused.ambiguous = matches!(id, CallId::Keyed(_))
+                || running.waiters.iter().any(|w| self.mark(w.registration, w.id).is_tainted());
         }
         let evicted = planted!(TombstoneForgotten) && !self.has_room(registration, id, &answer);
         if kept && !evicted {

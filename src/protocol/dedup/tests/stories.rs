@@ -224,3 +224,21 @@ fn no_effect_starts_after_stale() {
     rig.pass(rig.dedup.limits().retention);
     assert_eq!(rig.dedup.counters().sessions, 0, "it holds no place");
 }
+
+/// A key came back with a later expiry after its first run was interrupted; the mark of that run expired, the second was cancelled in the queue, and a copy of the
+/// first attempt was told that it had not run.
+#[test]
+fn a_cancelled_keyed_call_is_not_denied_to_an_attempt_that_ran() {
+    let mut rig = Rig::new();
+    let client = rig.client();
+    let first = client.keyed(5);
+    let CallId::Keyed(key) = first.id else { unreachable!() };
+    let execution = rig.execute(&client, &first);
+    rig.complete(execution, Terminal::Interrupted { message: String::new(), retry_after: None });
+    let longer = Key { expiry: WallTime(key.expiry.0 + 600_000), ..key };
+    let second = Call { id: CallId::Keyed(longer), ..attempt(&first, 2) };
+    let execution = rig.execute(&client, &second);
+    rig.pass(Duration::from_millis(key.expiry.0 - rig.now.wall.0 + 500));
+    rig.complete(execution, Terminal::Cancelled);
+    assert_eq!(rig.refusal(&client, &first), (Refusal::Cancelled, true));
+}
