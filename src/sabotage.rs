@@ -81,7 +81,7 @@ mod switched_on {
         SkippedFsync,
         /// PostgreSQL: a claim looks at the session before it inserts its record, not after.
         CheckBeforeInsert,
-        /// PostgreSQL: what is in doubt is looked up, not waited for.
+        /// PostgreSQL: what is in doubt is looked up, not waited for; and what is not seen is told not to have run.
         SettleBySelect,
         /// PostgreSQL: an answer is kept whoever has the record now.
         FinishWithoutSwap,
@@ -127,7 +127,7 @@ mod switched_on {
         CancelFreesNumber,
         /// The reply is sent when the store is asked to keep it, not when it has.
         ReplyBeforeCommit,
-        /// An operation in doubt is taken for one that had no effect.
+        /// An operation in doubt is taken for one that had no effect, and told so.
         InDoubtIsNotDone,
         /// An operation in doubt is taken for done.
         InDoubtIsDone,

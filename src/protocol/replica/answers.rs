@@ -175,7 +175,12 @@ impl Replica {
     /// under the same nonces, may have had effects elsewhere. So it may run again, but nobody is told that nothing happened.
     fn undone(&mut self, execution: Execution, why: &str, now: Now) {
         let message = format!("the transaction was rolled back: {why}");
-        self.end(execution, Terminal::Interrupted { message, retry_after: None }, now);
+        let terminal = if planted!(SettleBySelect) || planted!(InDoubtIsNotDone) {
+            Terminal::Unavailable { message, retry_after: None }
+        } else {
+            Terminal::Interrupted { message, retry_after: None }
+        };
+        self.end(execution, terminal, now);
     }
 
     fn finish_settled(
