@@ -91,6 +91,8 @@ const LATEST: Duration = Duration::from_millis(320);
 const UPKEEP: Duration = Duration::from_secs(1);
 /// Refusals that the store is asked about at once. More are not answered, and asked again by who waits.
 const DOUBTED: usize = 256;
+/// Sessions that may be remembered as forgotten: some 30 MiB. Beyond it none of another replica is taken in any more; their clients are registered anew.
+const FORGOTTEN: usize = 1 << 20;
 /// While the store is down, callers are asked to wait this long: a fail-over of a database takes seconds.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -115,6 +117,9 @@ pub struct Replica {
     closing: BTreeSet<Registration>,
     /// Sessions whose end is on the way to the store. Only if this is its single owner.
     ending: BTreeSet<Registration>,
+    /// Sessions that this table has dropped while the store may still have them. Its marks are gone, so a copy of an attempt that it refused could run:
+    /// they are not taken in again in this life. Only if replicas share the store.
+    forgotten: BTreeSet<Registration>,
     /// Refusals that the store is asked about.
     doubted: usize,
     /// When the store was last told that a session lives. Only if replicas share it.
@@ -191,6 +196,7 @@ impl Replica {
             closed: BTreeSet::new(),
             closing: BTreeSet::new(),
             ending: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             doubted: 0,
             refreshed: BTreeMap::new(),
             upkeep: Moment::ZERO,
@@ -259,8 +265,18 @@ impl Replica {
             Some(Refusal::Stale) if self.is_cache() => self.ask_whether_stale(attempt, reply),
             // Its end is on the way to the file. The client asks again.
             Some(Refusal::SessionUnknown) if self.ending.contains(&reply.registration) => {}
-            // This table may have dropped it, or not have it yet.
-            Some(Refusal::SessionUnknown) if self.is_cache() => self.ask_whether_unknown(attempt, reply),
+            // This table may not have it yet.
+            Some(Refusal::SessionUnknown) if self.is_cache() && self.may_adopt(reply.registration) => {
+                self.ask_whether_unknown(attempt, reply);
+            }
+            // It had it, and has forgotten what it refused under it. The session may live at other replicas, and for its client the next hello decides.
+            Some(Refusal::SessionUnknown) if self.is_cache() => {
+                let mut reply = reply;
+                if let Answer::Refused(refused) = &mut reply.answer {
+                    refused.refusal = Refusal::HelloFirst;
+                }
+                self.actions.push_back(Action::Reply { to, reply });
+            }
             _ => self.actions.push_back(Action::Reply { to, reply }),
         }
     }
@@ -415,6 +431,8 @@ impl Replica {
                     // A store that replicas share sees for itself which sessions are idle: another one may serve this.
                     if self.level == Level::Durable {
                         self.end_in_store(registration);
+                    } else if self.forgotten.len() < FORGOTTEN {
+                        self.forgotten.insert(registration);
                     }
                 }
                 Change::Expired(principal, key, expiry) => expired.push((principal, key, expiry)),
@@ -423,6 +441,11 @@ impl Replica {
         if !expired.is_empty() && self.level == Level::Durable {
             self.ask(Op::Expire(expired), Asked::Expire);
         }
+    }
+
+    /// Whether a session that this table does not have may be taken in from the store.
+    fn may_adopt(&self, registration: Registration) -> bool {
+        self.forgotten.len() < FORGOTTEN && !self.forgotten.contains(&registration)
     }
 
     fn is_cache(&self) -> bool {

@@ -246,7 +246,7 @@ impl Replica {
         let Intent { registration, principal, .. } = doubted.intent;
         match done {
             Done::Gone => self.actions.push_back(Action::Reply { to: doubted.to, reply: doubted.reply }),
-            Done::Session { below, ranges, ordinal } => {
+            Done::Session { below, ranges, ordinal } if self.may_adopt(registration) => {
                 self.resume(StoredSession { registration, principal, below, ranges }, ordinal, now);
             }
             _ => {}

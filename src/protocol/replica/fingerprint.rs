@@ -26,13 +26,14 @@ impl Replica {
             closed,
             closing,
             ending,
+            forgotten,
             doubted,
             refreshed,
             upkeep: _,
             actions,
             deliveries: _,
         } = self;
-        shown(&(incarnation, level, state, closed, closing, ending, doubted, actions), hasher);
+        shown(&(incarnation, level, state, closed, closing, ending, forgotten, doubted, actions), hasher);
         dedup.fingerprint(hasher);
         let order = self.order();
         let mut asked: Vec<_> =

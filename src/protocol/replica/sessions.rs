@@ -37,7 +37,9 @@ impl Replica {
             (Level::Durable, Some(registration)) if self.dedup.knows(registration, principal) => {
                 self.welcome(greeting, now);
             }
-            (Level::Shared | Level::Atomic, Some(registration)) => {
+            (Level::Shared | Level::Atomic, Some(registration))
+                if self.dedup.knows(registration, principal) || self.may_adopt(registration) =>
+            {
                 self.ask(Op::Resume { registration, principal }, Asked::Resume(Box::new(greeting)));
             }
             _ => self.register(greeting),
@@ -78,6 +80,12 @@ impl Replica {
     pub(super) fn resumed(&mut self, greeting: Greeting, done: Done, now: Now) {
         let (Some(registration), principal) = (greeting.hello.resume, greeting.principal) else { return };
         match done {
+            // Dropped here while the store was asked.
+            Done::Session { .. }
+                if !self.dedup.knows(registration, principal) && !self.may_adopt(registration) =>
+            {
+                self.register(greeting);
+            }
             Done::Session { below, ranges, ordinal } => {
                 self.resume(StoredSession { registration, principal, below, ranges }, ordinal, now);
                 self.welcome(greeting, now);

@@ -384,3 +384,22 @@ fn atomic_a_record_that_is_held_elsewhere_is_in_progress() {
     assert_eq!((refused.refusal, refused.ambiguous), (Refusal::InProgress, true));
     rig.run(&again(&first));
 }
+
+/// A replica dropped a session that the store still had, and with it the mark of an attempt that it had refused. The session was taken in again, and a copy of that
+/// attempt ran, whose caller had been told that it had not.
+#[test]
+fn s07_a_session_that_was_dropped_here_is_not_taken_in_again() {
+    let mut rig = rig();
+    let registration = rig.session();
+    let shed = Some(Shed::new(Refusal::Overloaded));
+    assert_eq!(rig.replica.call(&attempt(&call(registration, 1)), shed, rig.now), None);
+    assert!(!rig.refused().ambiguous);
+    rig.pass(Limits::default().retention);
+    rig.replica.sweep(rig.now);
+    rig.actions();
+    assert_eq!(rig.call(&call(registration, 1)), None);
+    assert_eq!(rig.refused().refusal, Refusal::HelloFirst);
+    rig.hello(Some(registration));
+    let (_, op) = rig.asked();
+    assert!(matches!(op, Op::Register { registration: new, .. } if new != registration), "{op:?}");
+}
