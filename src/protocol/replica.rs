@@ -91,7 +91,7 @@ const LATEST: Duration = Duration::from_millis(320);
 const UPKEEP: Duration = Duration::from_secs(1);
 /// Refusals that the store is asked about at once. More are not answered, and asked again by who waits.
 const DOUBTED: usize = 256;
-/// Sessions that may be remembered as forgotten: some 30 MiB. Beyond it none of another replica is taken in any more; their clients are registered anew.
+/// Sessions that may be remembered as forgotten: some 40 MiB. Beyond it none of another replica is taken in any more; their clients are registered anew.
 const FORGOTTEN: usize = 1 << 20;
 /// While the store is down, callers are asked to wait this long: a fail-over of a database takes seconds.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -117,9 +117,9 @@ pub struct Replica {
     closing: BTreeSet<Registration>,
     /// Sessions whose end is on the way to the store. Only if this is its single owner.
     ending: BTreeSet<Registration>,
-    /// Sessions that this table has dropped while the store may still have them. Its marks are gone, so a copy of an attempt that it refused could run:
-    /// they are not taken in again in this life. Only if replicas share the store.
-    forgotten: BTreeSet<Registration>,
+    /// Sessions that this table has dropped while the store may still have them, with the highest number of which it had noted something. Those marks are gone,
+    /// so a copy of an attempt that it refused could run: such a session is taken in again only when its client has closed these numbers.
+    forgotten: BTreeMap<Registration, u64>,
     /// Refusals that the store is asked about.
     doubted: usize,
     /// When the store was last told that a session lives. Only if replicas share it.
@@ -196,7 +196,7 @@ impl Replica {
             closed: BTreeSet::new(),
             closing: BTreeSet::new(),
             ending: BTreeSet::new(),
-            forgotten: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             doubted: 0,
             refreshed: BTreeMap::new(),
             upkeep: Moment::ZERO,
@@ -265,18 +265,8 @@ impl Replica {
             Some(Refusal::Stale) if self.is_cache() => self.ask_whether_stale(attempt, reply),
             // Its end is on the way to the file. The client asks again.
             Some(Refusal::SessionUnknown) if self.ending.contains(&reply.registration) => {}
-            // This table may not have it yet.
-            Some(Refusal::SessionUnknown) if self.is_cache() && self.may_adopt(reply.registration) => {
-                self.ask_whether_unknown(attempt, reply);
-            }
-            // It had it, and has forgotten what it refused under it. The session may live at other replicas, and for its client the next hello decides.
-            Some(Refusal::SessionUnknown) if self.is_cache() => {
-                let mut reply = reply;
-                if let Answer::Refused(refused) = &mut reply.answer {
-                    refused.refusal = Refusal::HelloFirst;
-                }
-                self.actions.push_back(Action::Reply { to, reply });
-            }
+            // This table may have dropped it, or not have it yet.
+            Some(Refusal::SessionUnknown) if self.is_cache() => self.ask_whether_unknown(attempt, reply),
             _ => self.actions.push_back(Action::Reply { to, reply }),
         }
     }
@@ -426,13 +416,13 @@ impl Replica {
                 Change::Closed(registration) => {
                     self.closed.insert(registration);
                 }
-                Change::Ended(registration) => {
+                Change::Ended(registration, highest) => {
                     self.forget(registration);
                     // A store that replicas share sees for itself which sessions are idle: another one may serve this.
                     if self.level == Level::Durable {
                         self.end_in_store(registration);
-                    } else if self.forgotten.len() < FORGOTTEN {
-                        self.forgotten.insert(registration);
+                    } else if highest > 0 && self.forgotten.len() < FORGOTTEN {
+                        self.forgotten.insert(registration, highest);
                     }
                 }
                 Change::Expired(principal, key, expiry) => expired.push((principal, key, expiry)),
@@ -443,9 +433,11 @@ impl Replica {
         }
     }
 
-    /// Whether a session that this table does not have may be taken in from the store.
-    fn may_adopt(&self, registration: Registration) -> bool {
-        self.forgotten.len() < FORGOTTEN && !self.forgotten.contains(&registration)
+    /// Whether a session may be taken in from the store, where its client has closed all numbers below this one.
+    fn may_adopt(&self, registration: Registration, principal: Principal, below: u64) -> bool {
+        self.dedup.knows(registration, principal)
+            || self.forgotten.len() < FORGOTTEN
+                && self.forgotten.get(&registration).is_none_or(|&highest| highest < below)
     }
 
     fn is_cache(&self) -> bool {

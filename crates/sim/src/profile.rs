@@ -144,7 +144,12 @@ impl Profile {
     pub fn is_roomy(&self) -> bool {
         // Where replicas share a store, what only the cache knows to be stale is not answered: a copied client waits until its deadline.
         let copied = self.replicas > 1 && self.faults.fork.is_some();
-        self.limits.keyed > 1_000 && self.limits.keyed_validity > Duration::from_secs(3600) && !copied
+        // A client that tries but once is told No when the one handler is busy with calls that their callers have given up.
+        let patient = self.client.attempts > 1;
+        patient
+            && self.limits.keyed > 1_000
+            && self.limits.keyed_validity > Duration::from_secs(3600)
+            && !copied
     }
 
     /// What is promised only under conditions is not tried without them.

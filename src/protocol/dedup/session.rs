@@ -172,6 +172,11 @@ impl Session {
         }
     }
 
+    /// The highest number of which something is noted, or 0.
+    pub fn highest(&self) -> u64 {
+        self.calls.last_key_value().map_or(0, |(&number, _)| number)
+    }
+
     /// Forgets everything: the session is over.
     pub fn clear(&mut self, records: &mut Records) {
         self.collect(.., records);

@@ -15,8 +15,8 @@ use super::{Dedup, Now};
 pub enum Change {
     /// More numbers of the session are closed.
     Closed(Registration),
-    /// The session was idle for too long.
-    Ended(Registration),
+    /// The session was idle for too long. With the highest number of which something was noted that is now forgotten, or 0.
+    Ended(Registration, u64),
     /// A keyed record has expired.
     Expired(Principal, u128, WallTime),
 }

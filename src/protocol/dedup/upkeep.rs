@@ -219,11 +219,12 @@ impl Dedup {
                 self.notes -= before - session.notes();
                 self.due.push(Reverse((until, registration)));
             } else if let Some(mut session) = self.sessions.remove(&registration) {
+                let highest = session.highest();
                 session.clear(&mut self.records);
                 self.notes -= before;
                 self.counters.sessions_ended += 1;
                 visit!("dedup: sweep", "a session ends");
-                self.note(Change::Ended(registration));
+                self.note(Change::Ended(registration, highest));
             }
         }
         true

@@ -175,11 +175,13 @@ impl Replica {
     /// under the same nonces, may have had effects elsewhere. So it may run again, but nobody is told that nothing happened.
     fn undone(&mut self, execution: Execution, why: &str, now: Now) {
         let message = format!("the transaction was rolled back: {why}");
-        let terminal = if planted!(SettleBySelect) || planted!(InDoubtIsNotDone) {
-            Terminal::Unavailable { message, retry_after: None }
-        } else {
-            Terminal::Interrupted { message, retry_after: None }
-        };
+        let mut terminal = Terminal::Interrupted { message: message.clone(), retry_after: None };
+        if planted!(SettleBySelect) {
+            terminal = Terminal::Unavailable { message: message.clone(), retry_after: None };
+        }
+        if planted!(InDoubtIsNotDone) {
+            terminal = Terminal::Unavailable { message, retry_after: None };
+        }
         self.end(execution, terminal, now);
     }
 
@@ -240,14 +242,21 @@ impl Replica {
         Some(Box::new(Doubted { to: attempt.from, reply, intent }))
     }
 
-    /// A session that lives after all is known here from now on. Who sent the call asks again.
+    /// A session that lives after all is known here from now on, and who sent the call asks again; unless this table has forgotten what it refused under
+    /// it: then its client has to say hello first.
     fn unknown_or_not(&mut self, doubted: Doubted, done: Done, now: Now) {
         self.doubted -= 1;
-        let Intent { registration, principal, .. } = doubted.intent;
+        let Doubted { to, mut reply, intent: Intent { registration, principal, .. } } = doubted;
         match done {
-            Done::Gone => self.actions.push_back(Action::Reply { to: doubted.to, reply: doubted.reply }),
-            Done::Session { below, ranges, ordinal } if self.may_adopt(registration) => {
+            Done::Gone => self.actions.push_back(Action::Reply { to, reply }),
+            Done::Session { below, ranges, ordinal } if self.may_adopt(registration, principal, below) => {
                 self.resume(StoredSession { registration, principal, below, ranges }, ordinal, now);
+            }
+            Done::Session { .. } => {
+                if let Answer::Refused(refused) = &mut reply.answer {
+                    refused.refusal = Refusal::HelloFirst;
+                }
+                self.actions.push_back(Action::Reply { to, reply });
             }
             _ => {}
         }

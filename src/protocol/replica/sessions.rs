@@ -37,9 +37,7 @@ impl Replica {
             (Level::Durable, Some(registration)) if self.dedup.knows(registration, principal) => {
                 self.welcome(greeting, now);
             }
-            (Level::Shared | Level::Atomic, Some(registration))
-                if self.dedup.knows(registration, principal) || self.may_adopt(registration) =>
-            {
+            (Level::Shared | Level::Atomic, Some(registration)) => {
                 self.ask(Op::Resume { registration, principal }, Asked::Resume(Box::new(greeting)));
             }
             _ => self.register(greeting),
@@ -80,10 +78,7 @@ impl Replica {
     pub(super) fn resumed(&mut self, greeting: Greeting, done: Done, now: Now) {
         let (Some(registration), principal) = (greeting.hello.resume, greeting.principal) else { return };
         match done {
-            // Dropped here while the store was asked.
-            Done::Session { .. }
-                if !self.dedup.knows(registration, principal) && !self.may_adopt(registration) =>
-            {
+            Done::Session { below, .. } if !self.may_adopt(registration, principal, below) => {
                 self.register(greeting);
             }
             Done::Session { below, ranges, ordinal } => {
@@ -102,6 +97,7 @@ impl Replica {
     /// The store has the session.
     pub(super) fn resume(&mut self, session: StoredSession, ordinal: u64, now: Now) {
         self.dedup.count_incarnations(ordinal);
+        self.forgotten.remove(&session.registration);
         self.dedup.adopt(&session, now);
         self.remember(session.registration, now.moment);
     }

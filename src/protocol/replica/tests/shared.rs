@@ -388,7 +388,7 @@ fn atomic_a_record_that_is_held_elsewhere_is_in_progress() {
 /// A replica dropped a session that the store still had, and with it the mark of an attempt that it had refused. The session was taken in again, and a copy of that
 /// attempt ran, whose caller had been told that it had not.
 #[test]
-fn s07_a_session_that_was_dropped_here_is_not_taken_in_again() {
+fn s07_a_session_that_was_dropped_here_is_taken_in_again_when_nothing_is_lost() {
     let mut rig = rig();
     let registration = rig.session();
     let shed = Some(Shed::new(Refusal::Overloaded));
@@ -397,9 +397,19 @@ fn s07_a_session_that_was_dropped_here_is_not_taken_in_again() {
     rig.pass(Limits::default().retention);
     rig.replica.sweep(rig.now);
     rig.actions();
+    let lives = |below| Done::Session { below, ranges: vec![], ordinal: 3 };
     assert_eq!(rig.call(&call(registration, 1)), None);
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, lives(1));
     assert_eq!(rig.refused().refusal, Refusal::HelloFirst);
     rig.hello(Some(registration));
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, lives(1));
     let (_, op) = rig.asked();
     assert!(matches!(op, Op::Register { registration: new, .. } if new != registration), "{op:?}");
+    // Once its client has closed what was refused, wherever, it may come back.
+    rig.hello(Some(registration));
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, lives(2));
+    assert_eq!(rig.welcomed().registration, registration);
 }
