@@ -2,6 +2,7 @@
 //!
 //! [`Error`] is what a caller gets, [`Fault`] what a handler returns, [`SetupError`] what `bind` and `connect` return.
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -271,4 +272,10 @@ impl<F> From<Error> for Fault<F> {
     fn from(error: Error) -> Self {
         Fault::failed(error)
     }
+}
+
+/// What a panic says, for logs and for messages.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

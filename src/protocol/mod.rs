@@ -123,6 +123,13 @@ pub enum Level {
     Atomic,
 }
 
+impl Level {
+    /// Whether several servers, the replicas of a service, may have one store at once.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Level::Shared | Level::Atomic)
+    }
+}
+
 /// Did the call execute?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

@@ -243,9 +243,7 @@ impl Replica {
     pub fn call(&mut self, attempt: &Attempt<'_>, shed: Option<Shed>, now: Now) -> Option<Execution> {
         let shed = shed.or_else(|| self.without_store(attempt));
         let admission = self.dedup.admit(attempt, shed, now);
-        if self.is_cache() {
-            self.refresh(attempt.call.registration, now.moment);
-        }
+        self.heard(attempt.call.registration, now.moment);
         match admission {
             Admission::Execute(execution) => Some(execution),
             Admission::Joined => None,
@@ -441,7 +439,7 @@ impl Replica {
     }
 
     fn is_cache(&self) -> bool {
-        matches!(self.level, Level::Shared | Level::Atomic)
+        self.level.is_shared()
     }
 
     fn ask(&mut self, op: Op, asked: Asked) -> Ticket {

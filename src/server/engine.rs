@@ -1,4 +1,4 @@
-//! The engine: takes messages from the socket, asks the dedup machine what becomes of each call, runs handlers, sends what there is to send.
+//! The engine: takes messages from the socket, asks the replica what becomes of each call, runs handlers, asks the store, sends what there is to send.
 //!
 //! It lives on the server's IO thread and does everything in one loop. It decides nothing about calls itself, except when a server is full.
 

@@ -1,6 +1,5 @@
 //! Handlers at work: polled once on the IO thread, then tasks of the user's runtime, and an answer from each, whatever happens to it.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -15,6 +14,7 @@ use tokio::task::AbortHandle;
 use super::answer::{Incoming, Outgoing};
 use super::routes::MethodRoute;
 use crate::codegen::{Answering, Service};
+use crate::error::panic_text;
 use crate::protocol::dedup::{Execution, Terminal};
 
 /// Where answers of spawned handlers arrive: as many as handlers run at once.
@@ -94,11 +94,6 @@ fn guarded<T>(name: &'static str, run: impl FnOnce() -> T) -> Result<T, Terminal
         tracing::error!(method = name, panic = why, "a handler panicked");
         Terminal::Failed(format!("the handler panicked: {why}"))
     })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Answers for a task that was dropped before it could: its runtime was shut down, or it ran too long.

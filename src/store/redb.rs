@@ -17,7 +17,6 @@ mod opening;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -30,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::batch::Batch;
 use self::codec::Broken;
 use super::{Link, Opener};
-use crate::error::SetupError;
+use crate::error::{SetupError, panic_text};
 use crate::protocol::Incarnation;
 use crate::protocol::store::{Op, Opened, StoreEvent, Ticket};
 use crate::sabotage::{kill_point, planted};
@@ -141,9 +140,7 @@ pub(super) async fn open(settings: Settings, opener: Opener) -> Result<Link, Set
     let (tell, events) = mpsc::unbounded_channel();
     let (open, is_open) = oneshot::channel();
     let thread = thread::Builder::new().name("selfsame-store".into()).spawn(move || {
-        let opening = catch_unwind(AssertUnwindSafe(|| opening::open_file(&settings, opener.incarnation)))
-            .unwrap_or_else(|panic| Err(Failure::Panic(why_it_panicked(&*panic))));
-        match opening {
+        match caught(|| opening::open_file(&settings, opener.incarnation)) {
             Ok((database, opened)) => {
                 let _ = open.send(Ok(()));
                 serve(Writer { database, incarnation: opener.incarnation }, opened, asked, tell);
@@ -159,6 +156,12 @@ pub(super) async fn open(settings: Settings, opener: Opener) -> Result<Link, Set
     }
 }
 
+/// A damaged page may make redb panic. Nothing outlives that but the guard, which then writes nothing.
+fn caught<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|panic| Err(Failure::Panic(panic_text(&*panic).into())))
+}
+
 /// Serves until nobody asks any more. If something fails, that is told and nothing is done any more; but the file stays locked as long as its server is there.
 /// `tell` is dropped last: who sees the channel closed finds the file closed.
 fn serve(
@@ -168,14 +171,8 @@ fn serve(
     tell: mpsc::UnboundedSender<StoreEvent>,
 ) {
     let _ = tell.send(StoreEvent::Opened(Box::new(opened)));
-    let ended = catch_unwind(AssertUnwindSafe(|| writer.run(&mut asked, &tell)));
-    let failed = match ended {
-        Ok(Ok(())) => None,
-        Ok(Err(failure)) => Some(failure.to_string()),
-        Err(panic) => Some(format!("a panic: {}", why_it_panicked(&*panic))),
-    };
-    if let Some(why) = failed {
-        let _ = tell.send(StoreEvent::Stopped(why));
+    if let Err(failure) = caught(|| writer.run(&mut asked, &tell)) {
+        let _ = tell.send(StoreEvent::Stopped(failure.to_string()));
         while asked.blocking_recv().is_some() {}
     }
     // Closing writes what was not yet durable, if nothing has failed.
@@ -260,9 +257,4 @@ impl Urgency {
             finishes: any(|op| matches!(op, Op::Finish { .. })),
         }
     }
-}
-
-fn why_it_panicked(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a text".into())
 }

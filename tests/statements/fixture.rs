@@ -152,7 +152,7 @@ impl Fixture {
 
     /// Several replicas serve from this store, so that each is a cache of what the store has.
     pub fn is_shared(&self) -> bool {
-        matches!(self.level, Level::Shared | Level::Atomic)
+        self.level.is_shared()
     }
 
     /// What a handler did before it failed is undone.

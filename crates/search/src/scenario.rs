@@ -154,7 +154,7 @@ impl Scenario {
 
     /// Several servers write to the store.
     pub fn is_shared(&self) -> bool {
-        matches!(self.level, Level::Shared | Level::Atomic)
+        self.level.is_shared()
     }
 
     /// Nothing can come between a handler's effect and its answer that would not be the same before or after both.

@@ -107,7 +107,7 @@ impl Profile {
     pub fn draw(dice: &mut Dice, level: Option<Level>) -> Self {
         let drawn = [Level::Memory, Level::Durable, Level::Shared, Level::Atomic][dice.below(4) as usize];
         let level = level.unwrap_or(drawn);
-        let several = matches!(level, Level::Shared | Level::Atomic);
+        let several = level.is_shared();
         let limits = draw_limits(dice);
         let client = Config {
             attempts: [1, 3, 5, 5][dice.below(4) as usize],
@@ -214,7 +214,7 @@ impl Faults {
         let now_and_then = |dice: &mut Dice, percent: u64, low: u64, high: u64| {
             dice.percent(percent).then(|| dice.ms(low, high) * 2 / u32::try_from(much).unwrap_or(1))
         };
-        let database = matches!(level, Level::Shared | Level::Atomic);
+        let database = level.is_shared();
         let durable = level == Level::Durable;
         let only = |which: bool, interval: Option<Duration>| interval.filter(|_| which);
         let far = [300, 5_000, 3_600_000][dice.below(3) as usize];

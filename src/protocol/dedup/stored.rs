@@ -24,7 +24,7 @@ pub enum Change {
 impl Dedup {
     /// Whether other replicas write to the store as well, so that this table does not know all that has run.
     pub(super) fn is_cache(&self) -> bool {
-        matches!(self.identity.level, Level::Shared | Level::Atomic)
+        self.identity.level.is_shared()
     }
 
     pub(super) fn note(&mut self, change: Change) {

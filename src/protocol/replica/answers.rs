@@ -175,13 +175,12 @@ impl Replica {
     /// under the same nonces, may have had effects elsewhere. So it may run again, but nobody is told that nothing happened.
     fn undone(&mut self, execution: Execution, why: &str, now: Now) {
         let message = format!("the transaction was rolled back: {why}");
-        let mut terminal = Terminal::Interrupted { message: message.clone(), retry_after: None };
-        if planted!(SettleBySelect) {
-            terminal = Terminal::Unavailable { message: message.clone(), retry_after: None };
-        }
-        if planted!(InDoubtIsNotDone) {
-            terminal = Terminal::Unavailable { message, retry_after: None };
-        }
+        let retry_after = None;
+        let terminal = match () {
+            () if planted!(SettleBySelect) => Terminal::Unavailable { message, retry_after },
+            () if planted!(InDoubtIsNotDone) => Terminal::Unavailable { message, retry_after },
+            () => Terminal::Interrupted { message, retry_after },
+        };
         self.end(execution, terminal, now);
     }
 

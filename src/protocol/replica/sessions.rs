@@ -117,14 +117,11 @@ impl Replica {
         self.actions.push_back(Action::Refuse { to, refused });
     }
 
-    /// A client was heard of: the store is told now and then, or it would take the session for idle.
+    /// A client was heard of: a store that replicas share is told now and then, or it would take the session for idle.
     pub(super) fn heard(&mut self, registration: Registration, now: Moment) {
-        if self.is_cache() {
-            self.refresh(registration, now);
+        if !self.is_cache() {
+            return;
         }
-    }
-
-    pub(super) fn refresh(&mut self, registration: Registration, now: Moment) {
         let interval = self.limits.retention / 8;
         if let Some(last) = self.refreshed.get_mut(&registration)
             && now.saturating_sub(*last) >= interval

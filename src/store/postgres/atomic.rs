@@ -110,22 +110,12 @@ fn comes_with_effect(answer: &Answer) -> bool {
 
 /// The effect and its record.
 async fn commit(core: &Core, lent: Lent, end: &End, answer: &Answer, id: &str) -> Done {
-    match keep_within(core, &lent.connection, end, answer, id).await {
-        Ok(true) => {}
-        Ok(false) => return ended_by_handler(core, lent, end).await,
-        Err(failure) => {
-            tidy(lent, true);
-            return undone(failure);
-        }
-    }
-    kill_point!("completion-written");
-    let committed = lent.connection.commit().await;
-    kill_point!("committed");
-    match committed {
-        Ok(()) => {
+    match keep_and_commit(core, &lent.connection, end, answer, id).await {
+        Ok(true) => {
             tidy(lent, false);
             Done::Stored
         }
+        Ok(false) => ended_by_handler(core, lent, end).await,
         // Closed, and not used again: its state is not known.
         Err(failure @ Failure::InDoubt(_)) => failure.into_done(),
         Err(failure) => {
@@ -148,22 +138,34 @@ async fn record_failure(core: &Core, lent: Lent, end: &End, answer: &Answer, id:
         return give_up(core, Some(lent), end, "the transaction could not be rolled back to its savepoint")
             .await;
     }
-    match keep_within(core, &lent.connection, end, answer, id).await {
-        Ok(true) => {}
-        Ok(false) => return ended_by_handler(core, lent, end).await,
-        Err(_) => return give_up(core, Some(lent), end, "the transaction could not be used").await,
-    }
-    kill_point!("completion-written");
-    let committed = lent.connection.commit().await;
-    kill_point!("committed");
-    match committed {
-        Ok(()) => {
+    match keep_and_commit(core, &lent.connection, end, answer, id).await {
+        Ok(true) => {
             tidy(lent, false);
             Done::Stored
         }
+        Ok(false) => ended_by_handler(core, lent, end).await,
         Err(failure @ Failure::InDoubt(_)) => failure.into_done(),
-        Err(_) => give_up(core, Some(lent), end, "the failure could not be committed").await,
+        Err(_) => {
+            give_up(core, Some(lent), end, "the failure could not be recorded in the transaction").await
+        }
     }
+}
+
+/// Puts the answer into the record, and commits. False: the transaction is over, and nothing was done. `InDoubt` only of the COMMIT itself.
+async fn keep_and_commit(
+    core: &Core,
+    connection: &Connection,
+    end: &End,
+    answer: &Answer,
+    id: &str,
+) -> Result<bool, Failure> {
+    if !keep_within(core, connection, end, answer, id).await? {
+        return Ok(false);
+    }
+    kill_point!("completion-written");
+    let committed = connection.commit().await;
+    kill_point!("committed");
+    committed.map(|()| true)
 }
 
 /// Updates the record in the transaction that inserted it. False: that transaction is over.

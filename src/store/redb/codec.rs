@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::protocol::dedup::Imprint;
 use crate::protocol::store::{Intent, Kept, RecordId, StoredSession};
-use crate::protocol::wire::{Answer, Refused};
+use crate::protocol::wire::{self, Answer, Refused};
 use crate::protocol::{CallId, Incarnation, Key, Principal, Refusal, Registration, Stamp, WallTime};
 
 const MAGIC: [u8; 8] = *b"selfsame";
@@ -284,46 +284,14 @@ fn decode_answer(mut reader: Reader<'_>) -> Option<Answer> {
     })
 }
 
-macro_rules! refusals {
-    ($($refusal:ident = $number:literal,)+) => {
-        fn number_of(refusal: Refusal) -> u8 {
-            match refusal {
-                $(Refusal::$refusal => $number,)+
-            }
-        }
-
-        fn refusal_of(number: u8) -> Option<Refusal> {
-            match number {
-                $($number => Some(Refusal::$refusal),)+
-                _ => None,
-            }
-        }
-    };
+/// One less than the number on the wire, which has one for none and never changes what a number means.
+fn number_of(refusal: Refusal) -> u8 {
+    // There are some twenty.
+    (wire::refusal_number(refusal) - 1) as u8
 }
 
-// What a number means never changes: it is in files.
-refusals! {
-    HelloFirst = 0,
-    InProgress = 1,
-    Overloaded = 2,
-    ShuttingDown = 3,
-    Unavailable = 4,
-    Interrupted = 5,
-    Mismatch = 6,
-    Stale = 7,
-    SessionUnknown = 8,
-    SessionShared = 9,
-    StoreChanged = 10,
-    Expired = 11,
-    ReplyEvicted = 12,
-    Cancelled = 13,
-    Deadline = 14,
-    UnknownMethod = 15,
-    Incompatible = 16,
-    Malformed = 17,
-    TooLarge = 18,
-    Denied = 19,
-    RecordedUnknown = 20,
+fn refusal_of(number: u8) -> Option<Refusal> {
+    wire::numbered_refusal(u16::from(number) + 1)
 }
 
 /// What is left of a value. Every read says no at its end.

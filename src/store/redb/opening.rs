@@ -5,7 +5,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,7 +14,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable};
 use super::batch::{Batch, HEAD, HEAD_KEY, KEYED, SEQUENCED, SESSIONS, is_closed};
 use super::codec::{self, Head};
 use super::guard::Guard;
-use super::{CACHE, Failure, Settings, why_it_panicked};
+use super::{CACHE, Failure, Settings, caught};
 use crate::nonce;
 use crate::protocol::store::{Intent, Kept, Opened, RecordId, StoredSession};
 use crate::protocol::wire::{Answer, Refused};
@@ -84,14 +83,14 @@ pub(super) fn open(
     rerun_unfinished: bool,
     incarnation: Incarnation,
 ) -> Result<(Database, Opened), Failure> {
-    let database = match whole(|| Ok(builder().create_with_backend(guard.clone())?)) {
+    let database = match caught(|| Ok(builder().create_with_backend(guard.clone())?)) {
         Ok(database) => database,
         Err(failure) => {
             guard.reject();
             return Err(failure);
         }
     };
-    let content = match whole(|| read(&database)) {
+    let content = match caught(|| read(&database)) {
         Ok(content) => content,
         Err(failure) => {
             // Before the database is dropped, which writes.
@@ -103,11 +102,6 @@ pub(super) fn open(
     let opened =
         recover(&database, content, rerun_unfinished || planted!(UnfinishedForgottenAtOpen), incarnation)?;
     Ok((database, opened))
-}
-
-/// A damaged page may make redb panic. Nothing outlives that but the guard, which then writes nothing.
-fn whole<T>(read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Failure::Panic(why_it_panicked(&*panic))))
 }
 
 struct Content {
