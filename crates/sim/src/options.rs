@@ -29,7 +29,7 @@ usage: selfsame-sim [--seeds N] [--from N] [--threads N] [--level memory|durable
        selfsame-sim --seed N [--trace] [--level L] [--bug NAME]
        selfsame-sim --planted-bugs [--seeds N] [--bug NAME]
 
---seeds         how many runs; 1000 unless told, of each planted bug 500
+--seeds         how many runs; 1000 unless told, of each planted bug 1500
 --from          the first seed; 0 unless told
 --threads       runs at once; 2 unless told
 --level         only this store; drawn from the seed unless told
@@ -71,7 +71,7 @@ pub fn read(arguments: impl IntoIterator<Item = String>) -> Result<Options, Stri
         }
     }
     if options.seeds == 0 {
-        options.seeds = if options.planted_bugs { 500 } else { 1000 };
+        options.seeds = if options.planted_bugs { 1500 } else { 1000 };
     }
     if options.trace && options.seeds != 1 {
         return Err("--trace shows one run: name it with --seed".into());
