@@ -9,7 +9,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use selfsame::protocol::dedup::{Admission, Attempt, Dedup, Identity, Limits, Minted, Now, Terminal};
 use selfsame::protocol::wire::{Call, Hello};
 use selfsame::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Moment, Principal, Registration, RetryClass, Stamp, WallTime,
+    CallId, ConnectionId, Incarnation, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
 };
 
 /// Calls of one session that are not acknowledged yet: what the other benches have in flight.
@@ -25,7 +25,7 @@ fn server(sessions: u64) -> (Dedup, Vec<Registration>) {
         // An odd multiplier spreads the numbers as dice would.
         let random = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let minted = Minted { registration: Registration(random), stamp: Stamp(n) };
-        dedup.hello(&hello, Principal::ANYONE, minted, NOW).expect("room for a session").registration
+        dedup.hello(&hello, PrincipalId::ANYONE, minted, NOW).expect("room for a session").registration
     };
     let registrations = (1..=sessions).map(register).collect();
     (dedup, registrations)
@@ -51,7 +51,7 @@ fn call(registration: Registration, id: CallId, acked_below: u64) -> Call {
 }
 
 fn admit(dedup: &mut Dedup, call: &Call) -> Admission {
-    let (principal, from, class) = (Principal::ANYONE, ConnectionId(1), RetryClass::Once);
+    let (principal, from, class) = (PrincipalId::ANYONE, ConnectionId(1), RetryClass::Once);
     dedup.admit(&Attempt { call, digest: 7, principal, from, class }, None, NOW)
 }
 

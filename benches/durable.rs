@@ -21,7 +21,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Intent, Op, StoreEvent, Ticket};
 use selfsame::protocol::wire::Answer;
-use selfsame::protocol::{CallId, Incarnation, Key, Principal, Registration, WallTime};
+use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Registration, WallTime};
 use selfsame::store::{Link, Opener, flushes};
 use selfsame::{Answer as Answered, Request, Server, Store};
 
@@ -65,7 +65,7 @@ impl Calls {
     async fn new(path: &Path) -> Self {
         let link = open(path).await;
         let mut calls = Calls { link, next: 1 };
-        calls.ask(0, Op::Register { registration: SESSION, principal: Principal::ANYONE });
+        calls.ask(0, Op::Register { registration: SESSION, principal: PrincipalId::ANYONE });
         assert_eq!(calls.told().await.1, Done::Stored);
         calls
     }
@@ -126,7 +126,7 @@ impl Calls {
 fn intent(number: u64) -> Intent {
     Intent {
         registration: SESSION,
-        principal: Principal::ANYONE,
+        principal: PrincipalId::ANYONE,
         id: CallId::Sequenced(number),
         imprint: Imprint { interface: 1, method: 2, digest: 3, ..Imprint::default() },
     }

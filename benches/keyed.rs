@@ -15,7 +15,7 @@ use selfsame::protocol::dedup::{
 };
 use selfsame::protocol::wire::{Call, Hello};
 use selfsame::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Moment, Principal, Registration, RetryClass, Stamp, WallTime,
+    CallId, ConnectionId, Incarnation, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
 };
 
 const NOW: Now = Now { moment: Moment::from_secs(1), wall: WallTime(1_000_000) };
@@ -38,7 +38,7 @@ impl Table {
         let minted = Minted { registration: Registration(7), stamp: Stamp(1) };
         let hello = Hello { version: 1, ..Hello::default() };
         let registration =
-            dedup.hello(&hello, Principal::ANYONE, minted, NOW).expect("room for a session").registration;
+            dedup.hello(&hello, PrincipalId::ANYONE, minted, NOW).expect("room for a session").registration;
         let mut table = Table { dedup, registration, keys: 0, deliveries: Vec::new() };
         (0..records).for_each(|_| table.call());
         table
@@ -69,7 +69,7 @@ impl Table {
         let attempt = Attempt {
             call: &call,
             digest: key,
-            principal: Principal::ANYONE,
+            principal: PrincipalId::ANYONE,
             from: ConnectionId(1),
             class: RetryClass::Once,
         };

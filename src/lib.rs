@@ -109,6 +109,7 @@ pub mod io;
 mod message;
 mod metadata;
 mod nonce;
+mod principal;
 #[doc(hidden)]
 pub mod protocol;
 mod publisher;
@@ -128,6 +129,7 @@ pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, Untyped};
 pub use message::{Filled, Message};
 pub use metadata::Metadata;
 pub use nonce::{DEFAULT_VALIDITY, Nonce, ParseNonceError};
+pub use principal::Principal;
 pub use publisher::{
     Policy, Publish, PublishError, Publisher, PublisherBuilder, PublisherCounters, TopicPublisher,
 };

@@ -15,8 +15,9 @@ use crate::error::{Fault, Verdict};
 use crate::message::{self, Filled, Message};
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
+use crate::principal::Principal;
+use crate::protocol::Key;
 use crate::protocol::wire::Trace;
-use crate::protocol::{Key, Principal};
 use crate::server::{Incoming, Outgoing};
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{Transaction, TransactionError};
@@ -56,7 +57,7 @@ impl<M: Method> Request<M> {
             nonce: Nonce(Identity::Keyed(key)),
             attempt: 1,
             deadline: Instant::now() + Duration::from_secs(60),
-            principal: Principal::ANYONE,
+            principal: Principal::anonymous(),
             trace: crate::trace::root(),
             metadata: Metadata::default(),
             lineage: key,
@@ -202,6 +203,11 @@ impl Context {
         self.parts.nonce
     }
 
+    /// Who called, as its connection proved.
+    pub fn principal(&self) -> &Principal {
+        &self.parts.principal
+    }
+
     /// The attempt that started this handler, from 1.
     pub fn attempt(&self) -> u32 {
         self.parts.attempt
@@ -237,7 +243,7 @@ impl Context {
         let lineage = self.parts.lineage;
         let key = nonce::hash(&[
             b"selfsame derived",
-            &self.parts.principal.0.to_le_bytes(),
+            &self.parts.principal.id().0.to_le_bytes(),
             &lineage.key.to_le_bytes(),
             &self.parts.method.interface.to_le_bytes(),
             &self.parts.method.ordinal.to_le_bytes(),
@@ -254,6 +260,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("method", &self.parts.method.name)
+            .field("principal", &self.parts.principal)
             .field("nonce", &self.parts.nonce)
             .field("attempt", &self.parts.attempt)
             .field("deadline", &self.parts.deadline)

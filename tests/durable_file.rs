@@ -16,7 +16,7 @@ use selfsame::Store;
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Intent, Op, Opened, StoreEvent, Ticket};
 use selfsame::protocol::wire::Answer;
-use selfsame::protocol::{CallId, Incarnation, Key, Principal, Registration, WallTime};
+use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Registration, WallTime};
 use selfsame::store::{Link, Opener};
 
 const SESSION: Registration = Registration(1);
@@ -57,7 +57,7 @@ async fn ask(link: &mut Link, ops: Vec<Op>) -> Vec<Done> {
 fn sequenced(number: u64) -> Intent {
     Intent {
         registration: SESSION,
-        principal: Principal::ANYONE,
+        principal: PrincipalId::ANYONE,
         id: CallId::Sequenced(number),
         imprint: Imprint { interface: 1, method: 2, digest: 3, ..Imprint::default() },
     }
@@ -74,7 +74,7 @@ fn finish(intent: Intent) -> Op {
 }
 
 fn register() -> Op {
-    Op::Register { registration: SESSION, principal: Principal::ANYONE }
+    Op::Register { registration: SESSION, principal: PrincipalId::ANYONE }
 }
 
 /// A file with a session and some dozens of records, closed in order.
@@ -144,7 +144,7 @@ async fn another_store_has_another_name() {
 async fn operations_for_stores_with_many_owners_are_not_done() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut link, _) = open(&folder.path().join("records")).await;
-    let resume = Op::Resume { registration: SESSION, principal: Principal::ANYONE };
+    let resume = Op::Resume { registration: SESSION, principal: PrincipalId::ANYONE };
     let done = ask(&mut link, vec![resume, Op::Settle(sequenced(1)), Op::Sweep]).await;
     assert!(done.iter().all(|done| matches!(done, Done::NotDone(_))), "{done:?}");
 }

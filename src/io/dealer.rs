@@ -20,7 +20,7 @@ use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
 use super::link::{CloseReason, Link, LinkLimits, Links, News, Order, SendError};
 use super::relay::{Joined, Relay};
 use super::router::encoded_size;
-use super::stream::{PeerAddress, Stream};
+use super::stream::{Peer, PeerAddress, Stream};
 use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
 
 /// How a [`Dealer`] shows itself, and its limits.
@@ -127,7 +127,6 @@ pub struct Dealer {
     socket: Option<zeromq::DealerSocket>,
     links: Rc<Links>,
     link: Rc<Link>,
-    address: PeerAddress,
     closed: bool,
 }
 
@@ -142,33 +141,28 @@ impl Dealer {
             Err(_) => return Err(DialError::ConnectTimeout),
         };
         let handshake = Handshake::new(options.shows, b"");
-        let (peer, from_outer) = match timeout(options.handshake_timeout, shake(&mut outer, handshake)).await
-        {
-            Ok(Ok(shaken)) => shaken,
-            Ok(Err(ShakeError::Io(error))) => return Err(DialError::Handshake(error)),
-            Ok(Err(ShakeError::Refused(why))) => return Err(DialError::Refused(why)),
-            Err(_) => return Err(DialError::HandshakeTimeout),
-        };
-        let (socket, inner, from_inner) = match timeout(INNER_TIMEOUT, inner_pair()).await {
+        let (socket, from_outer) =
+            match timeout(options.handshake_timeout, shake(&mut outer, handshake)).await {
+                Ok(Ok(shaken)) => shaken,
+                Ok(Err(ShakeError::Io(error))) => return Err(DialError::Handshake(error)),
+                Ok(Err(ShakeError::Refused(why))) => return Err(DialError::Refused(why)),
+                Err(_) => return Err(DialError::HandshakeTimeout),
+            };
+        let (dealer, inner, from_inner) = match timeout(INNER_TIMEOUT, inner_pair()).await {
             Ok(pair) => pair.map_err(DialError::Local)?,
             Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
         };
         let links = Rc::new(Links::new(options.link_limits()));
-        let link = Rc::new(Link::new(Links::number(), address, peer, 0));
+        let link = Rc::new(Link::new(Links::number(), Peer { address, socket, name: None }, 0));
         link.announced.set(true);
         let joined = Joined { outer, from_outer, inner, from_inner };
         spawn_local(relay(joined, links.clone(), link.clone(), options.limits()));
-        Ok(Dealer { socket: Some(socket), links, link, address, closed: false })
+        Ok(Dealer { socket: Some(dealer), links, link, closed: false })
     }
 
     /// Whom it reached.
-    pub fn address(&self) -> PeerAddress {
-        self.address
-    }
-
-    /// The socket type of whom it reached.
-    pub fn peer(&self) -> SocketType {
-        self.link.peer
+    pub fn peer(&self) -> &Peer {
+        &self.link.peer
     }
 
     /// The next event. Nothing is lost if the future is dropped. After `Closed` it never returns.

@@ -17,7 +17,7 @@ use super::inner::{Folder, INNER_TIMEOUT, connect, shake};
 use super::link::{CloseReason, Link, Links};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
-use super::stream::{Listener, PeerAddress, Stream, is_want};
+use super::stream::{Listener, Peer, PeerAddress, Stream, is_want};
 use crate::protocol::zmtp::{Handshake, SocketType};
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
@@ -137,9 +137,9 @@ impl Gate {
     }
 
     async fn connection(&self, mut outer: Stream, address: PeerAddress) {
-        let Some((peer, from_outer)) = self.greet(&mut outer, address).await else { return };
+        let Some((socket, from_outer)) = self.greet(&mut outer, address).await else { return };
         let Some((number, path)) = self.assign() else { return };
-        let link = Rc::new(Link::new(Links::number(), address, peer, number));
+        let link = Rc::new(Link::new(Links::number(), Peer { address, socket, name: None }, number));
         let mut entry = Entry::insert(&self.links, link.clone());
         let (inner, from_inner) = match timeout(INNER_TIMEOUT, connect(&path, link.id.0)).await {
             Ok(Ok(connected)) => connected,

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::stream::PeerAddress;
+use super::stream::Peer;
 use crate::protocol::ConnectionId;
-use crate::protocol::zmtp::{SocketType, Violation};
+use crate::protocol::zmtp::Violation;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +123,7 @@ pub(crate) struct LinkLimits {
 /// One connection behind a gate.
 pub(crate) struct Link {
     pub id: ConnectionId,
-    pub address: PeerAddress,
-    pub peer: SocketType,
+    pub peer: Peer,
     /// Which of the crate's sockets it is connected to.
     pub core: u64,
     /// Set by the first thing that comes out of the crate's socket for this connection.
@@ -144,11 +143,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub fn new(id: ConnectionId, address: PeerAddress, peer: SocketType, core: u64) -> Link {
+    pub fn new(id: ConnectionId, peer: Peer, core: u64) -> Link {
         let now = Instant::now();
         Link {
             id,
-            address,
             peer,
             core,
             announced: Cell::new(false),

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecvError};
 
 use super::{CloseReason, Dealer, DealerEvent, Router, RouterEvent, SendError};
-use super::{DealerOptions, DialError, Endpoint};
+use super::{DealerOptions, DialError, Endpoint, Peer, PeerAddress};
 use crate::protocol::ConnectionId;
+use crate::protocol::zmtp::SocketType;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -95,7 +96,8 @@ impl Port {
 impl LocalPort {
     fn announce(&mut self) -> RouterEvent {
         self.announced = true;
-        RouterEvent::Opened(ONLY, super::PeerAddress::Ipc, crate::protocol::zmtp::SocketType::Dealer)
+        let (address, socket) = (PeerAddress::Ipc, SocketType::Dealer);
+        RouterEvent::Opened(ONLY, Peer { address, socket, name: None })
     }
 }
 

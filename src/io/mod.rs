@@ -33,5 +33,5 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use link::{CloseReason, Counters, SendError};
 pub use local::{Dialling, Link, LocalLink, LocalPort, Port, local};
 pub use router::{Router, RouterEvent, RouterOptions};
-pub use stream::PeerAddress;
+pub use stream::{Peer, PeerAddress};
 pub use thread::IoThread;

@@ -16,7 +16,7 @@ use super::descriptors;
 use super::endpoint::Endpoint;
 use super::gate::Gate;
 use super::link::{CloseReason, Counters, Link, LinkLimits, News, Order, SendError};
-use super::stream::{Listener, PeerAddress};
+use super::stream::{Listener, Peer};
 use crate::protocol::ConnectionId;
 use crate::protocol::zmtp::{Limits, SocketType};
 
@@ -88,8 +88,8 @@ impl RouterOptions {
 /// What happens at a [`Router`]. Of one connection: `Opened`, then messages, then `Closed`, and nothing after it.
 #[derive(Debug)]
 pub enum RouterEvent {
-    /// A stranger of this address and socket type is there and can be sent to.
-    Opened(ConnectionId, PeerAddress, SocketType),
+    /// A stranger is there and can be sent to.
+    Opened(ConnectionId, Peer),
     /// A message, as its frames; never empty. Frames are slices of read buffers of up to 64 KiB: copy what is to be kept.
     Message(ConnectionId, Vec<Bytes>),
     /// No more than [`RouterOptions::low_water`] is outstanding, after more was.
@@ -168,7 +168,7 @@ impl Router {
         if !link.announced.replace(true) {
             // The gate's own message: the ROUTER knows the connection now.
             self.gate.links.count(|counters| counters.opened += 1);
-            return Some(RouterEvent::Opened(id, link.address, link.peer));
+            return Some(RouterEvent::Opened(id, link.peer.clone()));
         }
         if link.closed_by_owner() {
             return None;

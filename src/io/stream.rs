@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::endpoint::Endpoint;
+use crate::protocol::zmtp::SocketType;
 
 /// A silent peer is asked after 15 s whether it is still there, and three times more at 5 s: a host that vanished is noticed within half a minute.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -40,6 +42,26 @@ impl fmt::Display for PeerAddress {
         match self {
             PeerAddress::Tcp(address) => write!(f, "tcp://{address}"),
             PeerAddress::Ipc => f.write_str("ipc"),
+        }
+    }
+}
+
+/// A stranger that came through the handshake.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it comes from.
+    pub address: PeerAddress,
+    /// The socket type that it shows.
+    pub socket: SocketType,
+    /// The name that its certificate proved, if it had to show one.
+    pub name: Option<Arc<str>>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} at {}", self.address),
+            None => self.address.fmt(f),
         }
     }
 }

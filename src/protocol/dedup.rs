@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use super::wire::{Answer, Call, Refused, Reply};
 use super::{
-    CallId, ConnectionId, Incarnation, Level, Moment, Principal, Refusal, Registration, RetryClass, Stamp,
+    CallId, ConnectionId, Incarnation, Level, Moment, PrincipalId, Refusal, Registration, RetryClass, Stamp,
     WallTime,
 };
 use expiries::Expiries;
@@ -97,7 +97,7 @@ pub struct Attempt<'a> {
     /// A hash of the body: of its bytes for a sequenced nonce (a client sends the same ones again), of its canonical form for a keyed one.
     pub digest: u128,
     /// Who the connection belongs to.
-    pub principal: Principal,
+    pub principal: PrincipalId,
     /// Where the answer goes.
     pub from: ConnectionId,
     /// The class of the method in the server's contract. The stricter of this and the call's holds.

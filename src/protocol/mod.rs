@@ -65,14 +65,13 @@ id!(
     /// A connection as its gate numbers it, from 1, never reused in a process.
     ConnectionId, u64, "1");
 
-/// Who a peer is. Until connections are authenticated all peers are one constant principal, so that a keyed
-/// call is found again by a client that comes back under a new session.
+/// Who a peer is, as records know it: a hash of the name that its connection proved, the same in every process and store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Principal(pub u64);
+pub struct PrincipalId(pub u64);
 
-impl Principal {
-    /// Everyone, as long as nobody is authenticated.
-    pub const ANYONE: Principal = Principal(0);
+impl PrincipalId {
+    /// All who proved nothing. A keyed call is found again by a client that comes back under a new session.
+    pub const ANYONE: PrincipalId = PrincipalId(0);
 }
 
 /// The nonce as the wire knows it.

@@ -31,7 +31,7 @@ use super::dedup::{
 };
 use super::store::{Intent, Op, Opened, StoreEvent, Ticket};
 use super::wire::{Ack, Answer, Cancel, Hello, Refused, Reply, Welcome};
-use super::{ConnectionId, Incarnation, Level, Moment, Principal, Refusal, Registration, RetryClass};
+use super::{ConnectionId, Incarnation, Level, Moment, PrincipalId, Refusal, Registration, RetryClass};
 use crate::sabotage::{planted, visit};
 use answers::Purpose;
 use sessions::Greeting;
@@ -310,19 +310,19 @@ impl Replica {
     }
 
     /// Takes an acknowledgement.
-    pub fn ack(&mut self, ack: &Ack, principal: Principal, now: Now) {
+    pub fn ack(&mut self, ack: &Ack, principal: PrincipalId, now: Now) {
         self.dedup.ack(ack, principal, now);
         self.heard(ack.registration, now.moment);
     }
 
     /// A client pinged.
-    pub fn touch(&mut self, registration: Registration, principal: Principal, now: Now) {
+    pub fn touch(&mut self, registration: Registration, principal: PrincipalId, now: Now) {
         self.dedup.touch(registration, principal, now);
         self.heard(registration, now.moment);
     }
 
     /// As [`Dedup::cancel`]: an execution that is still queued, to be taken out and completed as cancelled.
-    pub fn cancel(&mut self, cancel: &Cancel, principal: Principal, now: Now) -> Option<Execution> {
+    pub fn cancel(&mut self, cancel: &Cancel, principal: PrincipalId, now: Now) -> Option<Execution> {
         self.dedup.cancel(cancel, principal, now)
     }
 
@@ -432,7 +432,7 @@ impl Replica {
     }
 
     /// Whether a session may be taken in from the store, where its client has closed all numbers below this one.
-    fn may_adopt(&self, registration: Registration, principal: Principal, below: u64) -> bool {
+    fn may_adopt(&self, registration: Registration, principal: PrincipalId, below: u64) -> bool {
         self.dedup.knows(registration, principal)
             || self.forgotten.len() < FORGOTTEN
                 && self.forgotten.get(&registration).is_none_or(|&highest| highest < below)

@@ -13,7 +13,7 @@
 
 use super::dedup::Imprint;
 use super::wire::Answer;
-use super::{CallId, Incarnation, Principal, Registration, WallTime};
+use super::{CallId, Incarnation, PrincipalId, Registration, WallTime};
 
 /// Names one operation under way. Never reused in one life of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +25,7 @@ pub enum RecordId {
     /// A number of a registration.
     Sequenced(Registration, u64),
     /// A key of a principal.
-    Keyed(Principal, u128),
+    Keyed(PrincipalId, u128),
 }
 
 /// A call that is about to run.
@@ -34,7 +34,7 @@ pub struct Intent {
     /// The session under which it came.
     pub registration: Registration,
     /// Whose session that is.
-    pub principal: Principal,
+    pub principal: PrincipalId,
     /// The nonce.
     pub id: CallId,
     /// What a later attempt has to match.
@@ -59,14 +59,14 @@ pub enum Op {
         /// Just minted.
         registration: Registration,
         /// Whose it is.
-        principal: Principal,
+        principal: PrincipalId,
     },
     /// Is this session live, and this principal's? Only asked of a store that several replicas share. → `Session`, `Gone`.
     Resume {
         /// The session.
         registration: Registration,
         /// Whose it should be.
-        principal: Principal,
+        principal: PrincipalId,
     },
     /// Writes down that a call is about to run: inserts its record as running, owned by this incarnation; then, later than that, looks whether the session
     /// lives and has not passed the number (sequenced), or whether the expiry is above the floor (keyed), and undoes the insert if not.
@@ -108,7 +108,7 @@ pub enum Op {
     End(Registration),
     /// These keyed records have expired: raises the floor to the latest expiry, then deletes them, in one transaction. Only asked of a store with a
     /// single owner. → `Stored`.
-    Expire(Vec<(Principal, u128, WallTime)>),
+    Expire(Vec<(PrincipalId, u128, WallTime)>),
     /// Time for housekeeping: a bounded number of idle sessions, expired keyed records (raising the floor) and unfinished records of dead owners. Only
     /// asked of a store that several replicas share. → `Stored`.
     Sweep,
@@ -212,7 +212,7 @@ pub struct StoredSession {
     /// Which.
     pub registration: Registration,
     /// Whose.
-    pub principal: Principal,
+    pub principal: PrincipalId,
     /// All numbers below are closed.
     pub below: u64,
     /// `(first, last)`, inclusive, above.

@@ -15,7 +15,7 @@ use super::dedup::{Admission, Attempt, Dedup, Execution, Identity, Limits, Minte
 use super::retry::{Backoff, Pace, Random};
 use super::wire::{Entry, Welcome};
 use super::{
-    ConnectionId, Incarnation, Key, Moment, Principal, Refusal, Registration, RetryClass, Session, Stamp,
+    ConnectionId, Incarnation, Key, Moment, PrincipalId, Refusal, Registration, RetryClass, Session, Stamp,
     WallTime,
 };
 
@@ -278,7 +278,7 @@ impl World {
     /// The server's shell.
     fn serve(&mut self, entry: Entry) {
         let now = Now { moment: self.now, wall: wall(self.now) };
-        let everyone = Principal::ANYONE;
+        let everyone = PrincipalId::ANYONE;
         match entry {
             Entry::Hello(hello) => {
                 self.minted += 1;

@@ -102,8 +102,8 @@ impl Serving {
 
     fn take_in(&mut self, event: RouterEvent) {
         match event {
-            RouterEvent::Opened(connection, address, peer) => {
-                tracing::debug!(%connection, %address, ?peer, "subscriber connected");
+            RouterEvent::Opened(connection, peer) => {
+                tracing::debug!(%connection, %peer, "subscriber connected");
                 self.fanout.opened(connection);
             }
             RouterEvent::Message(connection, frames) => self.fanout.received(connection, &frames),

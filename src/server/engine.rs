@@ -20,11 +20,12 @@ use super::routes::Routes;
 use super::work::Answers;
 use crate::io::{Port, RouterEvent};
 use crate::nonce;
+use crate::principal::Principal;
 use crate::protocol::dedup::{Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::replica::{Action, Replica};
 use crate::protocol::store::StoreEvent;
 use crate::protocol::wire::{self, BadEntry, Entry, Goodbye, Hello, Refused, Reply, Subject, Welcome};
-use crate::protocol::{ConnectionId, Incarnation, Principal, Refusal, Registration, Stamp};
+use crate::protocol::{ConnectionId, Incarnation, Refusal, Registration, Stamp};
 use crate::store::Link;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Transactions;
@@ -228,14 +229,21 @@ impl Engine {
 
     fn take(&mut self, event: RouterEvent) {
         match event {
-            RouterEvent::Opened(connection, ..) => self.outbox.open(connection),
+            RouterEvent::Opened(connection, peer) => {
+                tracing::debug!(%connection, %peer, "connected");
+                self.outbox.open(connection, Principal::proved(peer.name));
+            }
             RouterEvent::Message(connection, frames) => self.message(connection, frames),
-            RouterEvent::Closed(connection, _) => self.outbox.close(connection),
+            RouterEvent::Closed(connection, reason) => {
+                tracing::debug!(%connection, %reason, "gone");
+                self.outbox.close(connection);
+            }
             RouterEvent::Writable(_) => {}
         }
     }
 
     fn message(&mut self, from: ConnectionId, mut frames: Vec<Bytes>) {
+        let Some(principal) = self.outbox.principal(from).cloned() else { return };
         if frames.len() > 1 && frames[0].is_empty() {
             self.outbox.use_envelope(from);
             frames.remove(0);
@@ -244,7 +252,7 @@ impl Engine {
             Ok(decoded) => {
                 for entry in decoded.entries {
                     match entry {
-                        Ok(entry) => self.entry(from, entry),
+                        Ok(entry) => self.entry(from, &principal, entry),
                         Err(bad) => self.bad_entry(from, &bad),
                     }
                 }
@@ -257,20 +265,20 @@ impl Engine {
         }
     }
 
-    fn entry(&mut self, from: ConnectionId, entry: Entry) {
+    fn entry(&mut self, from: ConnectionId, principal: &Principal, entry: Entry) {
         let now = self.clock.now();
         match entry {
-            Entry::Hello(hello) => self.hello(from, &hello, now),
-            Entry::Call(call) => self.call(from, call, now),
+            Entry::Hello(hello) => self.hello(from, principal, &hello, now),
+            Entry::Call(call) => self.call(from, principal, call, now),
             Entry::Cancel(cancel) => {
-                if let Some(execution) = self.replica.cancel(&cancel, Principal::ANYONE, now) {
+                if let Some(execution) = self.replica.cancel(&cancel, principal.id(), now) {
                     self.forget_queued(execution);
                 }
             }
-            Entry::Ack(ack) => self.replica.ack(&ack, Principal::ANYONE, now),
+            Entry::Ack(ack) => self.replica.ack(&ack, principal.id(), now),
             Entry::Ping(number) => {
                 for &registration in self.outbox.registrations(from) {
-                    self.replica.touch(registration, Principal::ANYONE, now);
+                    self.replica.touch(registration, principal.id(), now);
                 }
                 self.say(from, Entry::Pong(number));
             }
@@ -297,7 +305,7 @@ impl Engine {
         self.say(from, answer);
     }
 
-    fn hello(&mut self, from: ConnectionId, hello: &Hello, now: Now) {
+    fn hello(&mut self, from: ConnectionId, principal: &Principal, hello: &Hello, now: Now) {
         if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
@@ -309,7 +317,7 @@ impl Engine {
             registration: Registration(crate::random::u128().max(1)),
             stamp: Stamp(crate::random::u64().max(1)),
         };
-        self.replica.hello(from, hello, Principal::ANYONE, minted, now);
+        self.replica.hello(from, hello, principal.id(), minted, now);
     }
 
     fn welcome(&mut self, to: ConnectionId, hello: &Hello, welcome: Welcome) {

@@ -7,12 +7,18 @@ use crate::codegen::MethodInfo;
 use crate::message::Message;
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
+use crate::principal::Principal;
 use crate::protocol::wire::Call;
-use crate::protocol::{CallId, Key, Principal};
+use crate::protocol::{CallId, Key};
 use crate::request::{Context, ContextParts};
 
 /// The call with its context, as its handler sees it. Its deadline counts from now.
-pub(super) fn incoming(call: Call, method: &'static MethodInfo, retention: Duration) -> Incoming {
+pub(super) fn incoming(
+    call: Call,
+    method: &'static MethodInfo,
+    principal: Principal,
+    retention: Duration,
+) -> Incoming {
     let nonce = match call.id {
         CallId::Sequenced(number) => Nonce(Identity::Sequenced { registration: call.registration, number }),
         CallId::Keyed(key) => Nonce(Identity::Keyed(key)),
@@ -22,7 +28,7 @@ pub(super) fn incoming(call: Call, method: &'static MethodInfo, retention: Durat
         nonce,
         attempt: call.attempt,
         deadline: Instant::now() + call.time_left,
-        principal: Principal::ANYONE,
+        principal,
         trace: call.trace.map_or_else(crate::trace::root, crate::trace::child),
         lineage: lineage(&call, retention),
         metadata: Metadata(call.metadata),

@@ -28,6 +28,7 @@ use crate::codegen::Service;
 use crate::error::SetupError;
 use crate::io::{self, IoThread};
 use crate::nonce;
+use crate::principal::Principal;
 use crate::protocol::dedup::Now;
 use crate::protocol::replica::Replica;
 use crate::protocol::store::Opened;
@@ -122,6 +123,24 @@ impl Server {
     #[must_use]
     pub fn service(mut self, service: impl Service) -> Self {
         self.routes = self.routes.and_then(|routes| routes.with(service));
+        self
+    }
+
+    /// Adds a rule: a call is run only if this says that its principal may call the method, which is named as `Interface.method` in the
+    /// contract's spelling. A call that is not allowed is refused as [`Denied`](crate::Refusal::Denied) and has no effect. Of several rules all must
+    /// agree; without one everything is allowed. The rule is asked for each attempt on the server's IO thread, so it must not block;
+    /// a rule that panics has said no.
+    ///
+    /// ```no_run
+    /// # async fn serve(vault: impl selfsame::codegen::Service) -> Result<(), selfsame::SetupError> {
+    /// # use selfsame::Server;
+    /// let server = Server::bind("tcp://127.0.0.1:7314").await?;
+    /// server.allow(|principal, method| method == "Account.version" || principal.name() == Some("backoffice")).service(vault).serve().await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn allow(mut self, rule: impl Fn(&Principal, &str) -> bool + Send + 'static) -> Self {
+        self.routes = self.routes.map(|routes| routes.with_rule(Box::new(rule)));
         self
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::io::{Port, SendError};
+use crate::principal::Principal;
 use crate::protocol::wire::{Encoder, Entry, Limits};
 use crate::protocol::{ConnectionId, Registration};
 use crate::sabotage::kill_point;
@@ -20,6 +21,7 @@ pub(super) struct Outbox {
 }
 
 struct Peer {
+    principal: Principal,
     encoder: Encoder,
     /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
     envelope: bool,
@@ -39,12 +41,21 @@ impl Outbox {
         Outbox { limits, peers: HashMap::new(), unsent: Vec::new(), refused: 0 }
     }
 
-    pub fn open(&mut self, connection: ConnectionId) {
-        let encoder = Encoder::new(self.limits);
-        self.peers.insert(
-            connection,
-            Peer { encoder, envelope: false, registrations: Vec::new(), registered: 0, greetings: 0 },
-        );
+    pub fn open(&mut self, connection: ConnectionId, principal: Principal) {
+        let peer = Peer {
+            principal,
+            encoder: Encoder::new(self.limits),
+            envelope: false,
+            registrations: Vec::new(),
+            registered: 0,
+            greetings: 0,
+        };
+        self.peers.insert(connection, peer);
+    }
+
+    /// Who is at the other end of an open connection.
+    pub fn principal(&self, connection: ConnectionId) -> Option<&Principal> {
+        self.peers.get(&connection).map(|peer| &peer.principal)
     }
 
     pub fn close(&mut self, connection: ConnectionId) {

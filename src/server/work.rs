@@ -38,7 +38,13 @@ pub(super) fn start(
     let name = method.info.name;
     let span = {
         let context = &call.context;
-        tracing::debug_span!("handle", method = name, nonce = %context.nonce(), attempt = context.attempt())
+        tracing::debug_span!(
+            "handle",
+            method = name,
+            principal = %context.principal(),
+            nonce = %context.nonce(),
+            attempt = context.attempt()
+        )
     };
     let mut answering = if method.inline() {
         // Within the user's runtime, so that the handler's timers, sockets and tasks are that runtime's.

@@ -26,7 +26,7 @@ async fn echo(endpoint: Endpoint) {
     let endpoint = bound.await.unwrap();
     let dealer = IoThread::shared().unwrap().run(move || async move {
         let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
-        assert_eq!(dealer.peer(), SocketType::Router);
+        assert_eq!(dealer.peer().socket, SocketType::Router);
         for sizes in [&[0][..], &[64], &[255, 256], &[64, 0, 70_000], &[1 << 20]] {
             let frames: Vec<_> = sizes.iter().map(|size| Bytes::from(vec![7; *size])).collect();
             let times = if sizes[0] < 1 << 20 { 100 } else { 8 };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use selfsame::Store;
 use selfsame::protocol::store::{Done, Kept, Op};
 use selfsame::protocol::wire::{Answer, Refused};
-use selfsame::protocol::{Principal, Refusal, WallTime};
+use selfsame::protocol::{PrincipalId, Refusal, WallTime};
 use selfsame_test_postgres::Server;
 
 use crate::rig::*;
@@ -106,7 +106,7 @@ async fn s05_what_the_watermark_has_passed_is_not_claimed() {
     }
     assert_eq!(b.close(session, 1).await, Done::Stored, "it only rises");
     assert_eq!(b.look(call(session, 2).record()).await, Done::Absent);
-    let done = b.does(Op::Resume { registration: session, principal: Principal::ANYONE }).await;
+    let done = b.does(Op::Resume { registration: session, principal: PrincipalId::ANYONE }).await;
     assert_eq!(done, Done::Session { below: 4, ranges: vec![(6, 7), (9, u64::MAX)], ordinal: 2 });
 }
 
@@ -115,7 +115,7 @@ async fn s07_s20_a_session_is_its_principals_and_lives_or_not() {
     let server = quiet();
     let mut a = Replica::open(shared(&server)).await;
     let session = a.session().await;
-    let stranger = Principal(u64::MAX);
+    let stranger = PrincipalId(u64::MAX);
     assert_eq!(a.does(Op::Resume { registration: session, principal: stranger }).await, Done::Gone);
     let foreign = selfsame::protocol::store::Intent { principal: stranger, ..call(session, 1) };
     assert_eq!(a.claim(foreign).await, Done::Gone);

@@ -12,7 +12,7 @@ use selfsame::postgres::{self, NoTls};
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Opened, RecordId, StoreEvent, Ticket};
 use selfsame::protocol::wire::{Answer, Refused};
-use selfsame::protocol::{CallId, Incarnation, Key, Principal, Refusal, Registration, Stamp, WallTime};
+use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Refusal, Registration, Stamp, WallTime};
 use selfsame::store::postgres::Transactions;
 use selfsame::store::{Link, Opener};
 use selfsame_test_postgres::Server;
@@ -136,7 +136,7 @@ impl Replica {
     /// A new session.
     pub async fn session(&mut self) -> Registration {
         let registration = Registration(u128::from(number()) << 64 | u128::from(self.incarnation.0));
-        let done = self.does(Op::Register { registration, principal: Principal::ANYONE }).await;
+        let done = self.does(Op::Register { registration, principal: PrincipalId::ANYONE }).await;
         assert!(matches!(done, Done::Registered { .. }), "{done:?}");
         registration
     }
@@ -163,12 +163,12 @@ pub fn imprint() -> Imprint {
 }
 
 pub fn call(registration: Registration, number: u64) -> Intent {
-    Intent { registration, principal: Principal::ANYONE, id: CallId::Sequenced(number), imprint: imprint() }
+    Intent { registration, principal: PrincipalId::ANYONE, id: CallId::Sequenced(number), imprint: imprint() }
 }
 
 pub fn keyed(registration: Registration, key: u128, expiry: WallTime) -> Intent {
     let key = Key { key, issued: WallTime(1), expiry };
-    Intent { registration, principal: Principal::ANYONE, id: CallId::Keyed(key), imprint: imprint() }
+    Intent { registration, principal: PrincipalId::ANYONE, id: CallId::Keyed(key), imprint: imprint() }
 }
 
 pub fn ok(text: &str) -> Answer {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Opened, RecordId};
 use selfsame::protocol::wire::{Answer, Refused};
-use selfsame::protocol::{Incarnation, Principal, Refusal, Registration, WallTime};
+use selfsame::protocol::{Incarnation, PrincipalId, Refusal, Registration, WallTime};
 use selfsame::sabotage::{Bug, is_planted};
 
 use crate::client::Purpose;
@@ -59,7 +59,7 @@ struct Doubt {
 #[derive(Clone, Debug, Default)]
 pub struct Database {
     lives: u64,
-    sessions: BTreeMap<Registration, (Principal, Closed)>,
+    sessions: BTreeMap<Registration, (PrincipalId, Closed)>,
     rows: BTreeMap<RecordId, Row>,
     transactions: Vec<Transaction>,
     doubts: Vec<Doubt>,
@@ -208,7 +208,7 @@ impl Database {
         }
     }
 
-    fn resume(&self, registration: Registration, principal: Principal) -> Done {
+    fn resume(&self, registration: Registration, principal: PrincipalId) -> Done {
         match self.sessions.get(&registration) {
             Some((of, Closed { below, ranges })) if *of == principal => {
                 Done::Session { below: *below, ranges: ranges.clone(), ordinal: self.lives }

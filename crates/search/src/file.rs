@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Opened, RecordId, StoredSession};
 use selfsame::protocol::wire::{Answer, Refused};
-use selfsame::protocol::{Principal, Refusal, Registration, WallTime};
+use selfsame::protocol::{PrincipalId, Refusal, Registration, WallTime};
 use selfsame::sabotage::{Bug, is_planted};
 
 /// What a session has closed.
@@ -27,7 +27,7 @@ impl Closed {
 #[derive(Clone, Debug, Default)]
 pub struct File {
     lives: u64,
-    sessions: BTreeMap<Registration, (Principal, Closed)>,
+    sessions: BTreeMap<Registration, (PrincipalId, Closed)>,
     /// None: an intent, no completion.
     records: BTreeMap<RecordId, (Intent, Option<Answer>)>,
     floor: WallTime,

@@ -9,7 +9,7 @@ use selfsame::protocol::replica::{Action, Begun, Replica};
 use selfsame::protocol::store::{Done, Op, Opened, StoreEvent, Ticket};
 use selfsame::protocol::wire::{Entry, Welcome};
 use selfsame::protocol::{
-    ConnectionId, Incarnation, Principal, Refusal, Registration, RetryClass, Stamp, WallTime,
+    ConnectionId, Incarnation, PrincipalId, Refusal, Registration, RetryClass, Stamp, WallTime,
 };
 
 use crate::client::{self, Purpose};
@@ -108,7 +108,7 @@ pub struct Node {
 
 /// Longer than anything else takes.
 const RETENTION: Duration = Duration::from_secs(1_000_000);
-const EVERYONE: Principal = Principal::ANYONE;
+const EVERYONE: PrincipalId = PrincipalId::ANYONE;
 
 /// The wall clock of every server: when the key was issued, or well after it has expired.
 pub fn wall(late: bool) -> WallTime {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use selfsame::protocol::dedup::{Execution, Shed, Terminal};
 use selfsame::protocol::store::Ticket;
 use selfsame::protocol::wire::Call;
-use selfsame::protocol::{CallId, Key, Level, Moment, Principal, Refusal, RetryClass, WallTime};
+use selfsame::protocol::{CallId, Key, Level, Moment, PrincipalId, Refusal, RetryClass, WallTime};
 use selfsame::sabotage::{Bug, is_planted};
 use selfsame_check::{Fact, Told};
 
@@ -319,6 +319,6 @@ fn digest(parts: &[u128]) -> u128 {
 }
 
 /// A principal as the machines name it.
-pub fn principal(number: u64) -> Principal {
-    Principal(number)
+pub fn principal(number: u64) -> PrincipalId {
+    PrincipalId(number)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::wire::Call;
-use super::super::{CallId, Key, Principal, Refusal, Registration, RetryClass, WallTime};
+use super::super::{CallId, Key, PrincipalId, Refusal, Registration, RetryClass, WallTime};
 use super::record::{Imprint, Record, Slot, State, Waiter};
 use super::session::Mark;
 use super::{Admission, Attempt, Dedup, Limits, Now, Shed, reply};
@@ -137,7 +137,7 @@ impl Dedup {
     }
 
     /// The record of a call, if it has one.
-    fn find(&self, call: &Call, principal: Principal) -> Option<Slot> {
+    fn find(&self, call: &Call, principal: PrincipalId) -> Option<Slot> {
         match call.id {
             CallId::Sequenced(number) => {
                 let slot = self.sessions.get(&call.registration)?.entry(number)?.slot?;

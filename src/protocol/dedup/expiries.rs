@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Principal, WallTime};
+use super::super::{PrincipalId, WallTime};
 
 /// How long a record may outstay its expiry, in milliseconds; a power of two. Seven days of it are 150,000 buckets at most, whose index fits a cache.
 const BUCKET: u64 = 4_096;
 
 /// A keyed record and its expiry.
-pub(super) type Expiring = (WallTime, Principal, u128);
+pub(super) type Expiring = (WallTime, PrincipalId, u128);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expiries {
@@ -56,7 +56,7 @@ mod tests {
         fn none_comes_early_and_all_come_within_a_bucket(expiries in prop::collection::vec(0u64..100_000, 0..60), wall in 0u64..120_000) {
             let mut all = Expiries::default();
             for (key, &expiry) in expiries.iter().enumerate() {
-                all.insert((WallTime(expiry), Principal(1), key as u128));
+                all.insert((WallTime(expiry), PrincipalId(1), key as u128));
             }
             let mut popped = Vec::new();
             while let Some((expiry, _, key)) = all.pop(WallTime(wall)) {
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn the_end_of_time_is_an_expiry_like_another() {
         let mut all = Expiries::default();
-        all.insert((WallTime(u64::MAX), Principal(1), 1));
+        all.insert((WallTime(u64::MAX), PrincipalId(1), 1));
         assert_eq!(all.pop(WallTime(u64::MAX - BUCKET)), None);
         assert!(all.next().is_some());
     }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use super::super::Principal;
+use super::super::PrincipalId;
 use super::record::{Records, Slot};
 use crate::protocol::CallId;
 
@@ -32,7 +32,7 @@ impl Place {
 }
 
 impl Keys {
-    fn place(&self, principal: Principal, key: u128, slot: Slot) -> Place {
+    fn place(&self, principal: PrincipalId, key: u128, slot: Slot) -> Place {
         Place { hash: self.secret.hash_one((principal, key)) as u32, slot }
     }
 
@@ -41,7 +41,7 @@ impl Keys {
     }
 
     /// The record of a key.
-    pub fn find(&self, principal: Principal, key: u128, records: &Records) -> Option<Slot> {
+    pub fn find(&self, principal: PrincipalId, key: u128, records: &Records) -> Option<Slot> {
         let sought = self.place(principal, key, 0);
         let is_its = |place: &Place| {
             place.hash == sought.hash
@@ -54,13 +54,13 @@ impl Keys {
     }
 
     /// The key, which had none, has this record.
-    pub fn insert(&mut self, principal: Principal, key: u128, slot: Slot) {
+    pub fn insert(&mut self, principal: PrincipalId, key: u128, slot: Slot) {
         let place = self.place(principal, key, slot);
         self.table.insert_unique(place.spread(), place, Place::spread);
     }
 
     /// The key has no record any more, if it was this one.
-    pub fn remove(&mut self, principal: Principal, key: u128, slot: Slot) {
+    pub fn remove(&mut self, principal: PrincipalId, key: u128, slot: Slot) {
         let place = self.place(principal, key, slot);
         if let Ok(entry) = self.table.find_entry(place.spread(), |other| other.slot == slot) {
             entry.remove();

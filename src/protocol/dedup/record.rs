@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::store::Intent;
 use super::super::wire::{Answer, Call, Refused};
-use super::super::{CallId, ConnectionId, Principal, Refusal, Registration, Stamp};
+use super::super::{CallId, ConnectionId, PrincipalId, Refusal, Registration, Stamp};
 use super::Attempt;
 
 /// One run of a handler. A handle: once the run has ended, or its record is gone, it means nothing and does no harm.
@@ -58,7 +58,7 @@ impl Imprint {
 pub(super) struct Record {
     /// The call, by its nonce as it was when it was admitted.
     pub registration: Registration,
-    pub principal: Principal,
+    pub principal: PrincipalId,
     pub id: CallId,
     /// False: the class leaves no record, this is only where the reply goes.
     pub kept: bool,

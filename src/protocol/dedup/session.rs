@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::time::Duration;
 
-use super::super::{Moment, Principal, Refusal, WallTime};
+use super::super::{Moment, PrincipalId, Refusal, WallTime};
 use super::closed::Closed;
 use super::record::{Records, Slot, State};
 use crate::sabotage::planted;
@@ -62,7 +62,7 @@ pub(super) struct Entry {
 
 #[derive(Clone, Debug)]
 pub(super) struct Session {
-    pub principal: Principal,
+    pub principal: PrincipalId,
     /// When the client was last heard of.
     pub seen: Moment,
     /// A call has come under this registration.
@@ -80,7 +80,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(principal: Principal, now: Moment) -> Self {
+    pub fn new(principal: PrincipalId, now: Moment) -> Self {
         Session {
             principal,
             seen: now,

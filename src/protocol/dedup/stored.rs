@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::super::store::{Intent, StoredSession};
 use super::super::wire::Answer;
-use super::super::{CallId, Level, Principal, Registration, WallTime};
+use super::super::{CallId, Level, PrincipalId, Registration, WallTime};
 use super::record::{Execution, Record, bytes};
 use super::session::Session;
 use super::{Dedup, Now};
@@ -18,7 +18,7 @@ pub enum Change {
     /// The session was idle for too long. With the highest number of which something was noted that is now forgotten, or 0.
     Ended(Registration, u64),
     /// A keyed record has expired.
-    Expired(Principal, u128, WallTime),
+    Expired(PrincipalId, u128, WallTime),
 }
 
 impl Dedup {
@@ -48,7 +48,7 @@ impl Dedup {
     }
 
     /// The session lives for this principal.
-    pub fn knows(&self, registration: Registration, principal: Principal) -> bool {
+    pub fn knows(&self, registration: Registration, principal: PrincipalId) -> bool {
         self.sessions.get(&registration).is_some_and(|session| session.principal == principal)
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Rig {
 /// What a client knows after its welcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
-    pub principal: Principal,
+    pub principal: PrincipalId,
     pub registration: Registration,
     pub incarnation: Incarnation,
     pub stamp: Stamp,
@@ -46,7 +46,7 @@ impl Rig {
     }
 
     /// Says hello as somebody, resuming a registration or not.
-    pub fn greet(&mut self, principal: Principal, resume: Option<Registration>) -> Result<Client, Refused> {
+    pub fn greet(&mut self, principal: PrincipalId, resume: Option<Registration>) -> Result<Client, Refused> {
         self.minted += 1;
         let minted = Minted {
             registration: Registration(self.minted << 64 | self.minted.wrapping_mul(0x9e37_79b9)),
@@ -65,7 +65,7 @@ impl Rig {
     }
 
     pub fn client(&mut self) -> Client {
-        self.greet(Principal::ANYONE, None).unwrap()
+        self.greet(PrincipalId::ANYONE, None).unwrap()
     }
 
     /// Delivers an attempt, as often as you like.

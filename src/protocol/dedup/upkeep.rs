@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::super::wire::{self, Ack, Cancel, Hello, Refused, Welcome};
-use super::super::{CallId, Moment, Principal, Refusal, Registration, WallTime};
+use super::super::{CallId, Moment, PrincipalId, Refusal, Registration, WallTime};
 use super::record::Execution;
 use super::session::Session;
 use super::{Change, Dedup, Limits, Minted, Now};
@@ -24,7 +24,7 @@ impl Dedup {
     pub fn hello(
         &mut self,
         hello: &Hello,
-        principal: Principal,
+        principal: PrincipalId,
         minted: Minted,
         now: Now,
     ) -> Result<Welcome, Refused> {
@@ -64,7 +64,7 @@ impl Dedup {
 
     fn register(
         &mut self,
-        principal: Principal,
+        principal: PrincipalId,
         registration: Registration,
         now: Now,
     ) -> Result<Registration, Refused> {
@@ -86,7 +86,7 @@ impl Dedup {
     }
 
     /// Takes an acknowledgement: what it closes is forgotten, and refused as stale from now on. Running calls run on.
-    pub fn ack(&mut self, ack: &Ack, principal: Principal, now: Now) {
+    pub fn ack(&mut self, ack: &Ack, principal: PrincipalId, now: Now) {
         if planted!(AckOfAnotherSession) {
             let all: Vec<_> = self.sessions.keys().copied().collect();
             for registration in all {
@@ -97,7 +97,7 @@ impl Dedup {
     }
 
     /// Keeps a session: its client pinged.
-    pub fn touch(&mut self, registration: Registration, principal: Principal, now: Now) {
+    pub fn touch(&mut self, registration: Registration, principal: PrincipalId, now: Now) {
         self.close(registration, principal, 0, &[], now.moment);
     }
 
@@ -105,7 +105,7 @@ impl Dedup {
     pub(super) fn close(
         &mut self,
         registration: Registration,
-        principal: Principal,
+        principal: PrincipalId,
         below: u64,
         ranges: &[(u64, u64)],
         now: Moment,
@@ -129,7 +129,7 @@ impl Dedup {
 
     /// Nobody waits for a call any more. If it is still queued, this gives the execution to be dropped and then completed as
     /// [`Terminal::Cancelled`]. One that has [started](Dedup::started) runs to its end, one that has ended stays, and the number is not freed.
-    pub fn cancel(&mut self, cancel: &Cancel, principal: Principal, now: Now) -> Option<Execution> {
+    pub fn cancel(&mut self, cancel: &Cancel, principal: PrincipalId, now: Now) -> Option<Execution> {
         if !self.close(cancel.registration, principal, 0, &[], now.moment) {
             return None;
         }

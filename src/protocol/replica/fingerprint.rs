@@ -8,7 +8,7 @@ use super::{Again, Asked, Claim, Replica};
 use crate::protocol::dedup::{Execution, Now};
 use crate::protocol::fingerprint::shown;
 use crate::protocol::store::Ticket;
-use crate::protocol::{Principal, Registration};
+use crate::protocol::{PrincipalId, Registration};
 
 impl Replica {
     /// Adds all that decides what the machine does next. Tickets and executions count by their order, not by their numbers.
@@ -69,7 +69,7 @@ impl Replica {
     }
 
     /// The session lives here for this principal.
-    pub fn knows(&self, registration: Registration, principal: Principal) -> bool {
+    pub fn knows(&self, registration: Registration, principal: PrincipalId) -> bool {
         self.dedup.knows(registration, principal)
     }
 

@@ -3,7 +3,7 @@
 use super::super::dedup::{Minted, Now};
 use super::super::store::{Done, Op, StoredSession};
 use super::super::wire::{Hello, Refused};
-use super::super::{ConnectionId, Level, Moment, Principal, Refusal, Registration};
+use super::super::{ConnectionId, Level, Moment, PrincipalId, Refusal, Registration};
 use super::{Action, Asked, LATEST, Replica, STORE_PAUSE, State};
 
 /// A hello that waits for the store.
@@ -11,7 +11,7 @@ use super::{Action, Asked, LATEST, Replica, STORE_PAUSE, State};
 pub(super) struct Greeting {
     pub from: ConnectionId,
     hello: Hello,
-    principal: Principal,
+    principal: PrincipalId,
     minted: Minted,
 }
 
@@ -21,7 +21,7 @@ impl Replica {
         &mut self,
         from: ConnectionId,
         hello: &Hello,
-        principal: Principal,
+        principal: PrincipalId,
         minted: Minted,
         now: Now,
     ) {

@@ -79,7 +79,7 @@ impl Rig {
         self.minted += 1;
         let minted = Minted { registration: Registration(self.minted.into()), stamp: Stamp(self.minted) };
         let hello = Hello { id: 1, version: 1, resume, ..Hello::default() };
-        self.replica.hello(HERE, &hello, Principal::ANYONE, minted, self.now);
+        self.replica.hello(HERE, &hello, PrincipalId::ANYONE, minted, self.now);
     }
 
     fn welcomed(&mut self) -> Welcome {
@@ -165,7 +165,7 @@ fn opened() -> Opened {
 
 fn attempt(call: &Call) -> Attempt<'_> {
     let digest = xxhash_rust::xxh3::xxh3_128(&call.body);
-    Attempt { call, digest, principal: Principal::ANYONE, from: HERE, class: call.retry }
+    Attempt { call, digest, principal: PrincipalId::ANYONE, from: HERE, class: call.retry }
 }
 
 fn call(registration: Registration, number: u64) -> Call {

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::{Engine, SHUTTING_DOWN, not_started};
+use crate::principal::Principal;
 use crate::protocol::dedup::{Attempt, Execution, Now, Shed, Terminal};
 use crate::protocol::replica::Begun;
 use crate::protocol::wire::Call;
-use crate::protocol::{ConnectionId, Principal, Refusal};
+use crate::protocol::{ConnectionId, Refusal};
 use crate::sabotage::kill_point;
 use crate::server::answer::Incoming;
 use crate::server::intake::{digest, incoming};
@@ -14,7 +15,7 @@ use crate::server::queue::Waiting;
 use crate::server::work::{self, Started};
 
 impl Engine {
-    pub(super) fn call(&mut self, from: ConnectionId, call: Call, now: Now) {
+    pub(super) fn call(&mut self, from: ConnectionId, principal: &Principal, call: Call, now: Now) {
         kill_point!("received");
         // A method that this server does not have is refused by the machine too: it looks for a record first.
         let (class, name) = match self.routes.method(call.interface, call.method) {
@@ -25,10 +26,10 @@ impl Engine {
             Ok(digest) => (digest, None),
             Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
         };
-        let shed = self.shed(from, &call, name, malformed);
-        let attempt = Attempt { call: &call, digest, class, principal: Principal::ANYONE, from };
+        let shed = self.shed(from, principal, &call, name, malformed);
+        let attempt = Attempt { call: &call, digest, class, principal: principal.id(), from };
         if let Some(execution) = self.replica.call(&attempt, shed, now) {
-            self.execute(execution, call);
+            self.execute(execution, principal.clone(), call);
         }
     }
 
@@ -36,6 +37,7 @@ impl Engine {
     fn shed(
         &self,
         from: ConnectionId,
+        principal: &Principal,
         call: &Call,
         method: Option<&str>,
         malformed: Option<String>,
@@ -44,12 +46,16 @@ impl Engine {
         if let Some(message) = malformed {
             return shed(Refusal::Malformed, message);
         }
-        if method.is_none() {
+        let Some(method) = method else {
             let (method, interface) = (call.method, call.interface);
             return shed(
                 Refusal::UnknownMethod,
                 format!("no method {method} of interface {interface:#018x} here"),
             );
+        };
+        if !self.routes.allow(principal, method) {
+            tracing::warn!(%principal, %from, method, "denied");
+            return shed(Refusal::Denied, format!("the server does not allow {principal} to call {method}"));
         }
         if self.drain_until.is_some() {
             return shed(Refusal::ShuttingDown, SHUTTING_DOWN.into());
@@ -76,10 +82,11 @@ impl Engine {
     }
 
     /// Admitted: to a handler if one is free, else into the queue.
-    fn execute(&mut self, execution: Execution, call: Call) {
+    fn execute(&mut self, execution: Execution, principal: Principal, call: Call) {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
-        let incoming = incoming(call, method.info, self.settings.dedup.retention);
-        tracing::debug!(method = method.info.name, nonce = %incoming.context.nonce(), "executes");
+        let incoming = incoming(call, method.info, principal, self.settings.dedup.retention);
+        let context = &incoming.context;
+        tracing::debug!(method = method.info.name, principal = %context.principal(), nonce = %context.nonce(), "executes");
         if self.handlers.len() < self.settings.concurrency {
             self.begin(execution, incoming);
         } else {

@@ -14,7 +14,7 @@ use super::finishes;
 use super::rows::{self, Answers, Intents, Key};
 use crate::protocol::dedup::Closed;
 use crate::protocol::store::{Done, Found, Intent, Kept};
-use crate::protocol::{CallId, Principal, Registration, WallTime};
+use crate::protocol::{CallId, PrincipalId, Registration, WallTime};
 use crate::sabotage::{kill_point, planted};
 
 /// Nobody holds a record longer than a commit takes, except a handler of an atomic store or a transaction in doubt.
@@ -83,7 +83,7 @@ pub(super) async fn admit(
 struct Seen {
     inserted: std::collections::HashSet<Key>,
     records: HashMap<Key, Found>,
-    sessions: HashMap<Registration, (Principal, Closed)>,
+    sessions: HashMap<Registration, (PrincipalId, Closed)>,
     floor: WallTime,
 }
 
@@ -141,7 +141,7 @@ impl Seen {
         let session = |row: &Row| {
             let registration = Registration(rows::bytes16(row.try_get(0)?));
             let closed = rows::closed(row.try_get(2)?, row.try_get(3)?);
-            Ok((registration, (Principal(rows::unbits(row.try_get(1)?)), closed)))
+            Ok((registration, (PrincipalId(rows::unbits(row.try_get(1)?)), closed)))
         };
         Ok(Seen {
             inserted: inserted.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,

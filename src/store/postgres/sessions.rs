@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::rows::{self, Key};
 use crate::protocol::dedup::Closed;
 use crate::protocol::store::Done;
-use crate::protocol::{Principal, Registration};
+use crate::protocol::{PrincipalId, Registration};
 
 /// Numbers that a client has closed.
 pub(super) struct Closing {
@@ -19,7 +19,7 @@ pub(super) struct Closing {
 pub(super) async fn register(
     connection: &Connection,
     registration: Registration,
-    principal: Principal,
+    principal: PrincipalId,
 ) -> Result<Done, Failure> {
     let (registration, principal) = (rows::registration_bytes(registration), rows::bits(principal.0));
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&registration, &principal];
@@ -34,7 +34,7 @@ pub(super) async fn register(
 pub(super) async fn resume(
     connection: &Connection,
     registration: Registration,
-    principal: Principal,
+    principal: PrincipalId,
 ) -> Result<Done, Failure> {
     let (registration, principal) = (rows::registration_bytes(registration), rows::bits(principal.0));
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&registration, &principal];

@@ -9,7 +9,7 @@ use super::Failure;
 use super::codec::{self, Head};
 use crate::protocol::store::{Done, Found, Intent, Kept, Op, RecordId, StoredSession};
 use crate::protocol::wire::Answer;
-use crate::protocol::{CallId, Incarnation, Principal, Registration, WallTime};
+use crate::protocol::{CallId, Incarnation, PrincipalId, Registration, WallTime};
 
 type Row = &'static [u8];
 
@@ -120,7 +120,7 @@ impl<'t> Batch<'t> {
         Ok(Done::Stored)
     }
 
-    fn expire(&mut self, expired: &[(Principal, u128, WallTime)]) -> Result<Done, Failure> {
+    fn expire(&mut self, expired: &[(PrincipalId, u128, WallTime)]) -> Result<Done, Failure> {
         let mut head = self.head()?;
         let latest = expired.iter().map(|(_, _, expiry)| *expiry).max().unwrap_or_default();
         if latest > head.floor {

@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::protocol::dedup::Imprint;
 use crate::protocol::store::{Intent, Kept, RecordId, StoredSession};
 use crate::protocol::wire::{self, Answer, Refused};
-use crate::protocol::{CallId, Incarnation, Key, Principal, Refusal, Registration, Stamp, WallTime};
+use crate::protocol::{CallId, Incarnation, Key, PrincipalId, Refusal, Registration, Stamp, WallTime};
 
 const MAGIC: [u8; 8] = *b"selfsame";
 /// Of the rows in the file. Raised with every change of them.
@@ -166,7 +166,7 @@ pub(super) fn decode_session(registration: Registration, value: &[u8]) -> Result
     let row = Row::Session(registration);
     let mut reader = row.open(value)?;
     let mut session = || {
-        let (principal, below) = (Principal(reader.u64()?), reader.u64()?);
+        let (principal, below) = (PrincipalId(reader.u64()?), reader.u64()?);
         // The list ends with the value, so that a wrong count cannot ask for memory.
         let count = reader.u32()? as usize;
         let ranges: Vec<_> = std::iter::from_fn(|| Some((reader.u64()?, reader.u64()?))).collect();
@@ -214,7 +214,7 @@ pub(super) fn decode_record(id: RecordId, value: &[u8]) -> Result<(Intent, Kept)
 fn record(id: RecordId, mut reader: Reader<'_>) -> Option<(Intent, Kept)> {
     let state = reader.u8()?;
     let registration = Registration(reader.u128()?);
-    let principal = Principal(reader.u64()?);
+    let principal = PrincipalId(reader.u64()?);
     let (issued, expiry) = (WallTime(reader.u64()?), WallTime(reader.u64()?));
     let interface = reader.u64()?;
     let method = reader.u16()?;

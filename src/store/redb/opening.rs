@@ -18,7 +18,7 @@ use super::{CACHE, Failure, Settings, caught};
 use crate::nonce;
 use crate::protocol::store::{Intent, Kept, Opened, RecordId, StoredSession};
 use crate::protocol::wire::{Answer, Refused};
-use crate::protocol::{Incarnation, Principal, Refusal, Registration};
+use crate::protocol::{Incarnation, PrincipalId, Refusal, Registration};
 use crate::sabotage::planted;
 
 /// Opens the file, which is made if there is none.
@@ -133,7 +133,7 @@ fn read(database: &Database) -> Result<Content, Failure> {
     for row in transaction.open_table(KEYED)?.iter()? {
         let (key, value) = row?;
         let (principal, key) = key.value();
-        content.take(RecordId::Keyed(Principal(principal), key), value.value())?;
+        content.take(RecordId::Keyed(PrincipalId(principal), key), value.value())?;
     }
     Ok(content)
 }

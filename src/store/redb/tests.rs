@@ -18,7 +18,7 @@ use super::{Failure, Urgency, Writer, opening};
 use crate::protocol::dedup::Imprint;
 use crate::protocol::store::{Done, Intent, Kept, Op, Opened, RecordId, StoreEvent, StoredSession, Ticket};
 use crate::protocol::wire::{Answer, Refused};
-use crate::protocol::{CallId, Incarnation, Key, Principal, Refusal, Registration, Stamp, WallTime};
+use crate::protocol::{CallId, Incarnation, Key, PrincipalId, Refusal, Registration, Stamp, WallTime};
 
 const INCARNATION: Incarnation = Incarnation(7);
 
@@ -61,7 +61,7 @@ fn intents() -> impl Strategy<Value = Intent> {
     ];
     (1u128..4, id, any::<u16>()).prop_map(|(registration, id, method)| Intent {
         registration: Registration(registration),
-        principal: Principal::ANYONE,
+        principal: PrincipalId::ANYONE,
         id,
         imprint: Imprint { interface: 1, method, digest: 2, first_stamp: Stamp(3) },
     })
@@ -86,14 +86,14 @@ fn answers() -> impl Strategy<Value = Answer> {
 fn ops() -> impl Strategy<Value = Op> {
     let registration = (1u128..4).prop_map(Registration);
     prop_oneof![
-        2 => registration.clone().prop_map(|registration| Op::Register { registration, principal: Principal::ANYONE }),
+        2 => registration.clone().prop_map(|registration| Op::Register { registration, principal: PrincipalId::ANYONE }),
         6 => intents().prop_map(Op::Claim),
         6 => (intents(), prop::option::of(answers())).prop_map(|(intent, keep)| Op::Finish { claim: Ticket(0), intent, keep }),
         3 => (registration.clone(), 0u64..8, prop::collection::vec((1u64..8, 1u64..8), 0..3))
             .prop_map(|(registration, below, ranges)| Op::Close { registration, below, ranges }),
         1 => registration.prop_map(Op::End),
         1 => prop::collection::vec((1u128..4, 1u64..20), 1..3).prop_map(|expired| {
-            Op::Expire(expired.into_iter().map(|(key, expiry)| (Principal::ANYONE, key, WallTime(expiry))).collect())
+            Op::Expire(expired.into_iter().map(|(key, expiry)| (PrincipalId::ANYONE, key, WallTime(expiry))).collect())
         }),
     ]
 }
@@ -185,7 +185,7 @@ proptest! {
         ranges in prop::collection::vec(any::<(u64, u64)>(), 0..5),
     ) {
         let (id, a, b, c, d) = numbers;
-        let session = StoredSession { registration: Registration(id), principal: Principal(a), below: b, ranges };
+        let session = StoredSession { registration: Registration(id), principal: PrincipalId(a), below: b, ranges };
         let value = codec::encode_session(&session);
         prop_assert_eq!(codec::decode_session(session.registration, &value), Ok(session));
         prop_assert!(codec::decode_session(Registration(!id), &value).is_err());
@@ -197,7 +197,7 @@ proptest! {
     fn bytes_from_nowhere_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(Head::decode(&bytes).is_err());
         prop_assert!(codec::decode_session(Registration(1), &bytes).is_err());
-        prop_assert!(codec::decode_record(RecordId::Keyed(Principal(0), 1), &bytes).is_err());
+        prop_assert!(codec::decode_record(RecordId::Keyed(PrincipalId(0), 1), &bytes).is_err());
     }
 }
 
@@ -208,7 +208,7 @@ fn a_failed_write_or_sync_stops_the_store_wherever_it_happens() {
     let mut stopped = 0;
     for fail_at in 0.. {
         let disk = Disk::new(file.clone(), fail_at);
-        let register = Op::Register { registration: Registration(1), principal: Principal::ANYONE };
+        let register = Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE };
         let result = open(&disk, false).and_then(|(writer, _)| flush(&writer, &[register]));
         match result {
             Ok(_) if !disk.has_failed() => break,
@@ -225,11 +225,11 @@ fn reopened(rerun: bool) -> Opened {
     let (writer, _) = open(&disk, rerun).expect("opens");
     let intent = |number| Intent {
         registration: Registration(1),
-        principal: Principal::ANYONE,
+        principal: PrincipalId::ANYONE,
         id: CallId::Sequenced(number),
         imprint: Imprint::default(),
     };
-    let session = Op::Register { registration: Registration(1), principal: Principal::ANYONE };
+    let session = Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE };
     let close = Op::Close { registration: Registration(1), below: 2, ranges: Vec::new() };
     let ops = [session, Op::Claim(intent(1)), Op::Claim(intent(2)), close];
     let done = flush(&writer, &ops).expect("stored");

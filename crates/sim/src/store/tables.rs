@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Found, Intent, Kept, RecordId, StoredSession};
 use selfsame::protocol::wire::{Answer, Refused};
-use selfsame::protocol::{CallId, Incarnation, Moment, Principal, Refusal, Registration, WallTime};
+use selfsame::protocol::{CallId, Incarnation, Moment, PrincipalId, Refusal, Registration, WallTime};
 
 /// A session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    pub principal: Principal,
+    pub principal: PrincipalId,
     pub below: u64,
     pub ranges: Vec<(u64, u64)>,
     pub seen: Moment,
@@ -72,7 +72,7 @@ impl Session {
 }
 
 impl Tables {
-    pub fn register(&mut self, registration: Registration, principal: Principal, now: Moment) {
+    pub fn register(&mut self, registration: Registration, principal: PrincipalId, now: Moment) {
         let session = Session { principal, below: 1, ranges: Vec::new(), seen: now };
         self.sessions.entry(registration).or_insert(session);
     }
@@ -158,7 +158,7 @@ impl Tables {
             .retain(|record, _| !matches!(record, RecordId::Sequenced(whose, _) if *whose == registration));
     }
 
-    pub fn expire(&mut self, keys: &[(Principal, u128, WallTime)]) {
+    pub fn expire(&mut self, keys: &[(PrincipalId, u128, WallTime)]) {
         for (principal, key, expiry) in keys {
             self.floor = self.floor.max(*expiry);
             self.rows.remove(&RecordId::Keyed(*principal, *key));

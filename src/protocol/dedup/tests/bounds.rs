@@ -125,9 +125,9 @@ fn s18_sessions_are_bounded_and_none_ends_before_its_time() {
     let mut rig = Rig::with(Limits { sessions: 3, ..Limits::default() });
     let clients: Vec<_> = (0..3).map(|_| rig.client()).collect();
     rig.run(&clients[0], &clients[0].call(1), b"reply");
-    let refused = rig.greet(Principal::ANYONE, None).unwrap_err();
+    let refused = rig.greet(PrincipalId::ANYONE, None).unwrap_err();
     assert_eq!((refused.refusal, refused.ambiguous), OVERLOADED);
-    assert!(rig.greet(Principal::ANYONE, Some(clients[0].registration)).is_ok(), "known ones resume");
+    assert!(rig.greet(PrincipalId::ANYONE, Some(clients[0].registration)).is_ok(), "known ones resume");
     rig.now.moment += rig.dedup.limits().unused_retention;
     let newcomer = rig.client();
     assert_eq!(rig.dedup.counters().sessions, 2, "those that were never used have made room");
@@ -203,11 +203,11 @@ fn versions_begin_at_one_and_the_lower_one_is_spoken() {
     let mut rig = Rig::new();
     let minted = Minted { registration: Registration(1), stamp: Stamp(1) };
     let hello = |version| Hello { version, ..Hello::default() };
-    let refused = rig.dedup.hello(&hello(0), Principal::ANYONE, minted, rig.now).unwrap_err();
+    let refused = rig.dedup.hello(&hello(0), PrincipalId::ANYONE, minted, rig.now).unwrap_err();
     assert_eq!(refused.refusal, Refusal::Incompatible);
-    let welcome = rig.dedup.hello(&hello(u16::MAX), Principal::ANYONE, minted, rig.now).unwrap();
+    let welcome = rig.dedup.hello(&hello(u16::MAX), PrincipalId::ANYONE, minted, rig.now).unwrap();
     assert_eq!(welcome.version, crate::protocol::wire::VERSION);
-    assert!(rig.dedup.hello(&hello(1), Principal::ANYONE, minted, rig.now).is_err(), "dice that repeat");
+    assert!(rig.dedup.hello(&hello(1), PrincipalId::ANYONE, minted, rig.now).is_err(), "dice that repeat");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Nonce {
     Sequenced(Registration, u64),
-    Keyed(Principal, Key),
+    Keyed(PrincipalId, Key),
 }
 
 type Try = (Registration, CallId, u32);
@@ -167,7 +167,7 @@ impl World {
             Step::Hello { principal, resume } => {
                 let resume =
                     resume.filter(|_| !self.clients.is_empty()).map(|i| i.get(&self.clients).registration);
-                if let Ok(client) = self.rig.greet(Principal(principal), resume) {
+                if let Ok(client) = self.rig.greet(PrincipalId(principal), resume) {
                     self.clients.push(client);
                 }
             }

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn s01_identity_is_principal_registration_and_number() {
     let mut rig = Rig::new();
-    let ann = rig.greet(Principal(1), None).unwrap();
+    let ann = rig.greet(PrincipalId(1), None).unwrap();
     rig.run(&ann, &ann.call(1), b"ann's");
     let moved = Client { from: ConnectionId(99), ..ann };
     assert_eq!(
@@ -15,9 +15,9 @@ fn s01_identity_is_principal_registration_and_number() {
         Answer::Ok(Bytes::from_static(b"ann's"))
     );
 
-    let bob = rig.greet(Principal(1), None).unwrap();
+    let bob = rig.greet(PrincipalId(1), None).unwrap();
     rig.run(&bob, &bob.call(1), b"bob's");
-    let eve = Client { principal: Principal(2), ..ann };
+    let eve = Client { principal: PrincipalId(2), ..ann };
     assert_eq!(rig.refusal(&eve, &attempt(&ann.call(1), 3)), (Refusal::SessionUnknown, true));
 }
 
@@ -31,7 +31,7 @@ fn s01_identity_is_principal_and_key() {
     assert_eq!((reply.registration, reply.replayed), (next.registration, true));
     assert_eq!(reply.answer, Answer::Ok(Bytes::from_static(b"done")));
 
-    let other = rig.greet(Principal(2), None).unwrap();
+    let other = rig.greet(PrincipalId(2), None).unwrap();
     rig.run(&other, &other.keyed(5), b"another call");
 }
 
@@ -199,7 +199,7 @@ fn s07_a_new_session_has_closed_nothing() {
     let mut rig = Rig::new();
     let minted = Minted { registration: Registration(9), stamp: Stamp(9) };
     let hello = Hello { version: 1, resume: Some(Registration(5)), acked_below: 4, ..Hello::default() };
-    let welcome = rig.dedup.hello(&hello, Principal::ANYONE, minted, rig.now).unwrap();
+    let welcome = rig.dedup.hello(&hello, PrincipalId::ANYONE, minted, rig.now).unwrap();
     assert_eq!(welcome.registration, minted.registration);
     let client = Client { registration: welcome.registration, stamp: welcome.stamp, ..rig.client() };
     rig.run(&client, &client.call(1), b"reply");
@@ -355,7 +355,7 @@ fn s13_nobody_cancels_for_others() {
     assert_eq!(rig.admit(&next, &next.keyed(5)), Admission::Joined);
     assert_eq!(rig.cancel(&life, &life.keyed(5)), None);
     assert!(rig.dedup.started(execution));
-    let eve = Client { principal: Principal(2), ..life };
+    let eve = Client { principal: PrincipalId(2), ..life };
     let queued = rig.execute(&life, &life.call(2));
     assert_eq!(rig.cancel(&eve, &life.call(2)), None);
     assert!(rig.dedup.started(queued));
@@ -492,8 +492,8 @@ fn s19_a_shared_session_is_noticed() {
 #[test]
 fn s20_another_principal_can_neither_read_nor_block() {
     let mut rig = Rig::new();
-    let ann = rig.greet(Principal(1), None).unwrap();
-    let eve = rig.greet(Principal(2), None).unwrap();
+    let ann = rig.greet(PrincipalId(1), None).unwrap();
+    let eve = rig.greet(PrincipalId(2), None).unwrap();
     rig.run(&ann, &ann.call(1), b"secret");
     let disguised = Client { principal: eve.principal, ..ann };
     assert_eq!(rig.refusal(&disguised, &ann.call(1)), (Refusal::SessionUnknown, true));
@@ -502,7 +502,7 @@ fn s20_another_principal_can_neither_read_nor_block() {
         rig.refusal(&disguised, &Call { acked_below: u64::MAX, ..ann.call(2) }),
         (Refusal::SessionUnknown, true)
     );
-    let stolen = rig.greet(Principal(2), Some(ann.registration)).unwrap();
+    let stolen = rig.greet(PrincipalId(2), Some(ann.registration)).unwrap();
     assert_ne!(stolen.registration, ann.registration, "a hello of another principal resumes nothing");
     assert!(rig.answer(&ann, &attempt(&ann.call(1), 2)).replayed, "and all is as it was");
 

@@ -22,7 +22,7 @@ fn what_was_closed_under_one_registration_is_not_closed_under_the_next() {
     let mut rig = Rig::new();
     let hello = Hello { version: 1, resume: Some(Registration(99)), acked_below: 5, ..Hello::default() };
     let minted = Minted { registration: Registration(3), stamp: Stamp(1) };
-    let welcome = rig.dedup.hello(&hello, Principal::ANYONE, minted, rig.now).unwrap();
+    let welcome = rig.dedup.hello(&hello, PrincipalId::ANYONE, minted, rig.now).unwrap();
     let client = Client { registration: welcome.registration, stamp: welcome.stamp, ..rig.client() };
     rig.run(&client, &client.call(1), b"reply");
 }

@@ -12,7 +12,7 @@ fn a_session_is_durable_before_its_welcome() {
     let mut rig = rig();
     rig.hello(None);
     let (ticket, op) = rig.asked();
-    assert_eq!(op, Op::Register { registration: Registration(1), principal: Principal::ANYONE });
+    assert_eq!(op, Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE });
     rig.nothing();
     rig.done(ticket, Done::Stored);
     let welcome = rig.welcomed();
@@ -54,7 +54,7 @@ fn s15_what_the_file_knows_is_told_after_a_restart() {
         digest: attempt(&call(registration, 1)).digest,
         first_stamp: Stamp(1),
     };
-    let intent = |id| Intent { registration, principal: Principal::ANYONE, id, imprint };
+    let intent = |id| Intent { registration, principal: PrincipalId::ANYONE, id, imprint };
     let session = StoredSession { registration, below: 2, ranges: vec![(5, 6)], ..Default::default() };
     let records = vec![
         (intent(CallId::Sequenced(3)), Answer::Ok(BODY)),
@@ -164,7 +164,7 @@ fn a_call_that_is_cancelled_in_the_queue_is_not_written() {
     let first = call(rig.session(), 1);
     let execution = rig.call(&first).unwrap();
     let cancel = Cancel { registration: first.registration, id: first.id };
-    assert_eq!(rig.replica.cancel(&cancel, Principal::ANYONE, rig.now), Some(execution));
+    assert_eq!(rig.replica.cancel(&cancel, PrincipalId::ANYONE, rig.now), Some(execution));
     assert_eq!(rig.replica.begin(execution), Begun::Over);
     rig.complete(execution, Terminal::Cancelled);
     assert_eq!(rig.refused().refusal, Refusal::Cancelled);
@@ -175,12 +175,12 @@ fn s06_closed_numbers_are_told_one_operation_at_a_time() {
     let mut rig = rig();
     let registration = rig.session();
     let ack = |below, closed: &[(u64, u64)]| Ack { registration, below, closed: closed.to_vec() };
-    rig.replica.ack(&ack(2, &[(5, 6)]), Principal::ANYONE, rig.now);
+    rig.replica.ack(&ack(2, &[(5, 6)]), PrincipalId::ANYONE, rig.now);
     let (ticket, op) = rig.asked();
     assert_eq!(op, Op::Close { registration, below: 2, ranges: vec![(5, 6)] });
-    rig.replica.ack(&ack(3, &[]), Principal::ANYONE, rig.now);
-    rig.replica.ack(&ack(2, &[]), Principal::ANYONE, rig.now);
-    rig.replica.ack(&ack(4, &[]), Principal::ANYONE, rig.now);
+    rig.replica.ack(&ack(3, &[]), PrincipalId::ANYONE, rig.now);
+    rig.replica.ack(&ack(2, &[]), PrincipalId::ANYONE, rig.now);
+    rig.replica.ack(&ack(4, &[]), PrincipalId::ANYONE, rig.now);
     rig.nothing();
     rig.done(ticket, Done::Stored);
     let (ticket, op) = rig.asked();
@@ -196,7 +196,7 @@ fn a_running_call_that_the_client_closed_leaves_nothing() {
     let (execution, _) = rig.run(&first);
     rig.replica.ack(
         &Ack { registration: first.registration, below: 2, closed: vec![] },
-        Principal::ANYONE,
+        PrincipalId::ANYONE,
         rig.now,
     );
     let (ticket, _) = rig.asked();
@@ -215,7 +215,7 @@ fn s05_a_call_that_is_closed_while_it_is_claimed_does_not_run() {
     let (execution, ticket, _) = rig.claim(&first);
     rig.replica.ack(
         &Ack { registration: first.registration, below: 2, closed: vec![] },
-        Principal::ANYONE,
+        PrincipalId::ANYONE,
         rig.now,
     );
     let (close, _) = rig.asked();

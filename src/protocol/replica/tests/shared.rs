@@ -20,7 +20,7 @@ fn a_session_of_another_replica_is_resumed() {
     let registration = Registration(77);
     rig.hello(Some(registration));
     let (ticket, op) = rig.asked();
-    assert_eq!(op, Op::Resume { registration, principal: Principal::ANYONE });
+    assert_eq!(op, Op::Resume { registration, principal: PrincipalId::ANYONE });
     rig.done(ticket, Done::Session { below: 3, ranges: vec![], ordinal: 9 });
     let welcome = rig.welcomed();
     assert_eq!((welcome.registration, welcome.ordinal), (registration, 9));
@@ -35,7 +35,7 @@ fn s07_a_session_that_the_store_does_not_know_is_registered_anew() {
     let (ticket, _) = rig.asked();
     rig.done(ticket, Done::Gone);
     let (ticket, op) = rig.asked();
-    assert_eq!(op, Op::Register { registration: Registration(1), principal: Principal::ANYONE });
+    assert_eq!(op, Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE });
     rig.done(ticket, Done::Registered { ordinal: 4 });
     assert_eq!(rig.welcomed().registration, Registration(1));
 }
@@ -82,7 +82,7 @@ fn s06_a_record_stays_until_the_watermark_that_passed_it_is_committed() {
     let mut rig = rig();
     let registration = rig.session();
     let (execution, _) = rig.run(&call(registration, 1));
-    rig.replica.ack(&Ack { registration, below: 2, closed: vec![] }, Principal::ANYONE, rig.now);
+    rig.replica.ack(&Ack { registration, below: 2, closed: vec![] }, PrincipalId::ANYONE, rig.now);
     let (closing, op) = rig.asked();
     assert!(matches!(op, Op::Close { below: 2, .. }), "{op:?}");
     let (finishing, keep) = rig.finish(execution, ok());
@@ -166,7 +166,7 @@ fn what_the_store_forbids_does_not_run() {
 fn unknown(rig: &mut Rig, registration: Registration, number: u64) {
     assert_eq!(rig.call(&call(registration, number)), None);
     let (ticket, op) = rig.asked();
-    assert_eq!(op, Op::Resume { registration, principal: Principal::ANYONE });
+    assert_eq!(op, Op::Resume { registration, principal: PrincipalId::ANYONE });
     rig.done(ticket, Done::Gone);
     assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
 }
@@ -188,7 +188,7 @@ fn s07_a_session_that_only_this_table_does_not_know_is_not_unknown() {
 fn s05_stale_is_told_when_the_store_says_so() {
     let mut rig = rig();
     let registration = rig.session();
-    rig.replica.ack(&Ack { registration, below: 5, closed: vec![] }, Principal::ANYONE, rig.now);
+    rig.replica.ack(&Ack { registration, below: 5, closed: vec![] }, PrincipalId::ANYONE, rig.now);
     rig.asked();
     let other = |intent: &Intent| Imprint { first_stamp: Stamp(9), ..intent.imprint };
     for told in [Some(Refusal::Stale), Some(Refusal::SessionShared), None] {
@@ -329,10 +329,10 @@ fn keyed_records_stay_in_the_store_alone() {
 fn the_store_hears_of_a_live_session_now_and_then() {
     let mut rig = rig();
     let registration = rig.session();
-    rig.replica.touch(registration, Principal::ANYONE, rig.now);
+    rig.replica.touch(registration, PrincipalId::ANYONE, rig.now);
     rig.nothing();
     rig.pass(Limits::default().retention / 8);
-    rig.replica.touch(registration, Principal::ANYONE, rig.now);
+    rig.replica.touch(registration, PrincipalId::ANYONE, rig.now);
     let (ticket, op) = rig.asked();
     assert!(matches!(op, Op::Close { .. }));
     rig.done(ticket, Done::Gone);

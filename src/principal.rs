@@ -1,0 +1,87 @@
+//! Who a peer is, as its connection proved it: what handlers and rules see, and what records belong to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::nonce;
+use crate::protocol::PrincipalId;
+
+/// Who is at the other end of a connection. Cheap to clone.
+///
+/// It is proved by the connection and never claimed by a message: over `tls://` with mutual authentication it has the name in the
+/// peer's certificate; over `tcp://`, `ipc://`, TLS without client certificates and within the process it is anonymous.
+///
+/// Records belong to a principal: a call of another one is another call, even under the same nonce. All anonymous peers are one principal.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Principal {
+    id: PrincipalId,
+    name: Option<Arc<str>>,
+}
+
+impl Principal {
+    /// A peer that proved nothing.
+    pub const fn anonymous() -> Principal {
+        Principal { id: PrincipalId::ANYONE, name: None }
+    }
+
+    /// A peer with a name of its own.
+    pub(crate) fn named(name: Arc<str>) -> Principal {
+        // 64 bits of SHA-256. Never the id of everyone, which would take an absurd name to hit.
+        let hash = nonce::hash(&[b"selfsame principal", name.as_bytes()]);
+        Principal { id: PrincipalId((hash as u64).max(1)), name: Some(name) }
+    }
+
+    /// The principal of a connection that proved this name, or none.
+    pub(crate) fn proved(name: Option<Arc<str>>) -> Principal {
+        name.map_or(Principal::anonymous(), Principal::named)
+    }
+
+    /// The name in its certificate; none if it is anonymous.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether the peer proved nothing.
+    pub fn is_anonymous(&self) -> bool {
+        self.name.is_none()
+    }
+
+    /// As records know it.
+    pub(crate) fn id(&self) -> PrincipalId {
+        self.id
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().unwrap_or("anonymous"))
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Principal({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart_and_the_same_name_is_the_same_principal() {
+        let (ann, bob) = (Principal::named("ann".into()), Principal::named("bob".into()));
+        assert_eq!(ann, Principal::named("ann".into()));
+        assert_ne!(ann.id(), bob.id());
+        assert_ne!(ann.id(), Principal::anonymous().id());
+        // Records in files and databases bear it: it must never change.
+        assert_eq!(ann.id(), PrincipalId(0x5339ecb178cbfb79));
+    }
+
+    #[test]
+    fn shows_its_name() {
+        assert_eq!(Principal::named("ann".into()).to_string(), "ann");
+        assert_eq!(format!("{:?}", Principal::anonymous()), "Principal(anonymous)");
+        assert_eq!(Principal::proved(None), Principal::anonymous());
+    }
+}
