@@ -306,6 +306,8 @@ struct Numbers {
   # The list was cut at the publisher's limit: what is not in it may have a number all the same.
   interval @4 :UInt32;
   # In the answer to a sync: beacons follow in this interval, in milliseconds. Who hears nothing for three of them has lost the publisher.
+  denied @5 :List(Text);
+  # In the answer to a sync: topics (without key) that this subscriber asked for and may not read.
 }
 
 struct Last {

@@ -1,8 +1,10 @@
 //! Who a peer is, as its connection proved it: what handlers and rules see, and what records belong to.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::error::panic_text;
 use crate::nonce;
 use crate::protocol::PrincipalId;
 
@@ -64,6 +66,37 @@ impl fmt::Debug for Principal {
     }
 }
 
+/// What a user says about who may do what: all must agree, and without one everything is allowed.
+#[derive(Clone, Default)]
+pub(crate) struct Rules(Vec<Arc<dyn Fn(&Principal, &str) -> bool + Send + Sync>>);
+
+impl Rules {
+    pub fn add(&mut self, rule: impl Fn(&Principal, &str) -> bool + Send + Sync + 'static) {
+        self.0.push(Arc::new(rule));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this principal may call this method, or read this topic. A rule that panics has said no.
+    pub fn allow(&self, principal: &Principal, what: &str) -> bool {
+        self.0.iter().all(|rule| {
+            catch_unwind(AssertUnwindSafe(|| rule(principal, what))).unwrap_or_else(|panic| {
+                let panic = panic_text(&*panic);
+                tracing::error!(%principal, what, panic, "a rule panicked, which counts as a no");
+                false
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rules({})", self.0.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +109,19 @@ mod tests {
         assert_ne!(ann.id(), Principal::anonymous().id());
         // Records in files and databases bear it: it must never change.
         assert_eq!(ann.id(), PrincipalId(0x5339ecb178cbfb79));
+    }
+
+    #[test]
+    fn all_rules_must_agree_and_a_panic_is_a_no() {
+        let ann = Principal::named("ann".into());
+        let mut rules = Rules::default();
+        assert!(rules.allow(&ann, "anything"));
+        rules.add(|_, what| what != "forbidden");
+        rules.add(|principal, _| principal.name().unwrap() == "ann");
+        assert!(rules.allow(&ann, "anything"));
+        assert!(!rules.allow(&ann, "forbidden"));
+        assert!(!rules.allow(&Principal::named("bob".into()), "anything"));
+        assert!(!rules.allow(&Principal::anonymous(), "anything"));
     }
 
     #[test]

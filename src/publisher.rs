@@ -19,6 +19,7 @@ use crate::codegen::Topic;
 use crate::error::SetupError;
 use crate::io::{Endpoint, IoThread, Router, RouterOptions};
 use crate::message::Filled;
+use crate::principal::{Principal, Rules};
 use crate::protocol::fanout::{Fanout, Limits, Published, RESERVED};
 use crate::protocol::sequence::TOPIC_LIMIT;
 use crate::protocol::wire;
@@ -153,6 +154,7 @@ impl<T: Topic> TopicPublisher<T> {
 #[derive(Clone, Debug)]
 pub struct PublisherBuilder {
     limits: Limits,
+    rules: Rules,
     backlog: usize,
     drain: Duration,
     router: RouterOptions,
@@ -162,6 +164,7 @@ impl Default for PublisherBuilder {
     fn default() -> Self {
         PublisherBuilder {
             limits: Limits::default(),
+            rules: Rules::default(),
             backlog: 4 * 1024 * 1024,
             drain: Duration::from_secs(5),
             router: RouterOptions::publisher(),
@@ -223,6 +226,27 @@ impl PublisherBuilder {
         self
     }
 
+    /// Adds a rule: a subscriber gets the events of a topic only if this says that its principal may read it. The topic is its name without a
+    /// key. Who subscribes to what it may not read is told so; a `SUB` socket of plain ZeroMQ just gets nothing. Of several rules all must agree; without
+    /// one everything is allowed. The rule is asked for each subscription and for each event and subscriber, on the publisher's IO thread, so
+    /// it must be quick; a rule that panics has said no.
+    ///
+    /// ```no_run
+    /// # async fn publish() -> Result<(), selfsame::SetupError> {
+    /// # use selfsame::Publisher;
+    /// let publisher = Publisher::builder()
+    ///     .allow(|principal, topic| topic.starts_with("public.") || principal.name() == Some("auditor"))
+    ///     .bind("tcp://127.0.0.1:7315")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn allow(mut self, rule: impl Fn(&Principal, &str) -> bool + Send + Sync + 'static) -> Self {
+        self.rules.add(rule);
+        self
+    }
+
     /// Subscribers connected at once; one more is turned away. Default: as many as the process has file descriptors for, at three each.
     #[must_use]
     pub fn subscribers(mut self, count: usize) -> Self {
@@ -253,7 +277,7 @@ impl PublisherBuilder {
     }
 
     async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
-        let PublisherBuilder { limits, backlog, drain, mut router } = self;
+        let PublisherBuilder { limits, rules, backlog, drain, mut router } = self;
         let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
         // A subscriber says nothing longer than a subscription, so nobody can make us hold more.
@@ -276,7 +300,7 @@ impl PublisherBuilder {
                         // Nobody waits any more: the publisher is not wanted.
                         let Ok(()) = tell.send(Ok(router.endpoint().to_string())) else { return };
                         let fanout = Fanout::new(crate::random::u64(), limits.clone());
-                        serving::Serving::new(router, fanout, &limits, wire_limits, queue, shared)
+                        serving::Serving::new(router, fanout, rules, &limits, wire_limits, queue, shared)
                             .run(stopped)
                             .await;
                     }

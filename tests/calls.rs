@@ -493,3 +493,21 @@ async fn calls_are_send_and_unpin_and_channels_are_sync() {
     drop(change(&account, "never sent"));
     assert!(before.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn a_rule_says_who_may_call_what() {
+    let vault = Vault::new();
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server = server
+        .allow(|principal, method| principal.is_anonymous() && method != "Account.changePassword")
+        .allow(|_, method| method != "Account.version" || panic!("on purpose"));
+    let server = serve(server).await;
+    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let denied = change(&account, "ann").await.unwrap_err();
+    assert_eq!((denied.kind(), denied.outcome()), (Kind::Refused(Refusal::Denied), Outcome::No));
+    assert!(denied.to_string().contains("anonymous to call Account.changePassword"), "{denied}");
+    assert_eq!(denied.attempts(), 1, "it would be denied again");
+    let denied = account.version(|mut p| p.set_user("ann")).await.unwrap_err();
+    assert_eq!(denied.kind(), Kind::Refused(Refusal::Denied), "a rule that panics has said no");
+    assert_eq!(vault.effects(), 0);
+}

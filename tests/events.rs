@@ -10,5 +10,6 @@ mod events {
 
     mod delivery;
     mod hostile;
+    mod rules;
     mod trouble;
 }

@@ -7144,11 +7144,19 @@ pub mod wire {
             pub fn get_interval(self) -> u32 {
                 self.reader.get_data_field::<u32>(5)
             }
+            #[inline]
+            pub fn get_denied(self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::text_list::Reader<'a>> {
+                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(1), ::core::option::Option::None)
+            }
+            #[inline]
+            pub fn has_denied(&self) -> bool {
+                !self.reader.get_pointer_field(1).is_null()
+            }
         }
 
         pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
         impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
-            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 3, pointers: 1 };
+            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 3, pointers: 2 };
         }
         impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
             const TYPE_ID: u64 = _private::TYPE_ID;
@@ -7246,6 +7254,22 @@ pub mod wire {
             pub fn set_interval(&mut self, value: u32)  {
                 self.builder.set_data_field::<u32>(5, value);
             }
+            #[inline]
+            pub fn get_denied(self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::text_list::Builder<'a>> {
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(1), ::core::option::Option::None)
+            }
+            #[inline]
+            pub fn set_denied(&mut self, value: impl ::selfsame::codegen::capnp::traits::SetterInput<::selfsame::codegen::capnp::text_list::Owned>) -> ::selfsame::codegen::capnp::Result<()> {
+                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(1), value, false)
+            }
+            #[inline]
+            pub fn init_denied(self, size: u32) -> ::selfsame::codegen::capnp::text_list::Builder<'a> {
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(1), size)
+            }
+            #[inline]
+            pub fn has_denied(&self) -> bool {
+                !self.builder.is_pointer_field_null(1)
+            }
         }
 
         pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
@@ -7257,17 +7281,17 @@ pub mod wire {
         impl Pipeline  {
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 105] = [
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 125] = [
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::selfsame::codegen::capnp::word(235, 201, 119, 118, 8, 50, 153, 157),
                 ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 3, 0),
                 ::selfsame::codegen::capnp::word(162, 195, 97, 123, 36, 181, 103, 198),
-                ::selfsame::codegen::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 31, 1, 0, 0),
+                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 87, 1, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
@@ -7275,42 +7299,49 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(114, 115, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
+                ::selfsame::codegen::capnp::word(24, 0, 0, 0, 3, 0, 4, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(125, 0, 0, 0, 82, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(129, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(128, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(140, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(153, 0, 0, 0, 82, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(157, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(156, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(168, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(137, 0, 0, 0, 42, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(137, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(136, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(165, 0, 0, 0, 42, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(165, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(164, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(145, 0, 0, 0, 42, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(145, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(144, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 128, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(173, 0, 0, 0, 42, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(173, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(172, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(204, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 128, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(201, 0, 0, 0, 42, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(201, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(200, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(212, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(4, 0, 0, 0, 5, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(181, 0, 0, 0, 74, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(185, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(209, 0, 0, 0, 74, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(213, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(212, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(224, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(5, 0, 0, 0, 1, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(221, 0, 0, 0, 58, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(221, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(220, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(112, 117, 98, 108, 105, 115, 104, 101),
                 ::selfsame::codegen::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
@@ -7363,6 +7394,19 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(100, 101, 110, 105, 101, 100, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ::selfsame::codegen::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
                 match index {
@@ -7371,6 +7415,7 @@ pub mod wire {
                     2 => <::selfsame::codegen::capnp::struct_list::Owned<super::super::last::Owned> as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     3 => <bool as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     4 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    5 => <::selfsame::codegen::capnp::text_list::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -7384,9 +7429,9 @@ pub mod wire {
                 MEMBERS_BY_DISCRIMINANT,
                 MEMBERS_BY_NAME
             );
-            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3,4];
+            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3,4,5];
             pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
-            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[4,2,3,0,1];
+            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[5,4,2,3,0,1];
             pub(crate) const TYPE_ID: u64 = 0x9d99_3208_7677_c9eb;
         }
     }

@@ -34,6 +34,9 @@ pub const SYNC: &[u8] = b"selfsame/sync/";
 /// The topic frame of a beacon.
 pub const BEACON: &[u8] = b"selfsame/beacon";
 
+/// What a name costs in a header besides its bytes: its pointer, a zero, and what fills the last word.
+const NAME_OVERHEAD: usize = 16;
+
 /// The topic frame of a sync and of its answer.
 pub fn sync_topic(id: u64) -> Bytes {
     Bytes::from(format!("selfsame/sync/{id:016x}"))
@@ -67,6 +70,9 @@ impl Published {
     }
 }
 
+/// Whether one subscriber may read a topic, by its name. A user's rule, asked for each event and subscription that it concerns.
+pub type Permit = Box<dyn Fn(&str) -> bool>;
+
 /// The machine. See the module's documentation.
 pub struct Fanout {
     incarnation: u64,
@@ -88,6 +94,10 @@ pub struct Fanout {
 
 struct Subscriber {
     connection: ConnectionId,
+    // None: it may read everything.
+    permit: Option<Permit>,
+    // Prefixes that it asked for and may not read, to be told with the next sync.
+    denied: BTreeSet<Bytes>,
     // How often it subscribed to each: ZeroMQ counts, so it takes as many cancels.
     prefixes: HashMap<Bytes, u32>,
     queue: Queue,
@@ -121,8 +131,8 @@ impl Fanout {
         }
     }
 
-    /// A connection opened.
-    pub fn opened(&mut self, connection: ConnectionId) {
+    /// A connection opened. Without a permit it may read everything.
+    pub fn opened(&mut self, connection: ConnectionId, permit: Option<Permit>) {
         if self.connections.contains_key(&connection) {
             return;
         }
@@ -130,7 +140,7 @@ impl Fanout {
             self.subscribers.push(None);
             self.subscribers.len() - 1
         });
-        self.subscribers[slot] = Some(Subscriber::new(connection));
+        self.subscribers[slot] = Some(Subscriber::new(connection, permit));
         self.connections.insert(connection, slot);
         self.counters.subscribers += 1;
     }
@@ -176,8 +186,11 @@ impl Fanout {
             self.close(connection, Closing::SubscriptionTooLong);
         } else if let Some(count) = subscriber.prefixes.get_mut(prefix) {
             *count = count.saturating_add(1);
-        } else if subscriber.prefixes.len() >= self.limits.subscriptions {
+        } else if subscriber.prefixes.len() + subscriber.denied.len() >= self.limits.subscriptions {
             self.close(connection, Closing::TooManySubscriptions);
+        } else if prefix.contains(&b'/') && !subscriber.may_read(prefix) {
+            // A prefix without `/` may stand for several topics, and what it may not read of them is left out.
+            self.counters.denied += u64::from(subscriber.denied.insert(Bytes::copy_from_slice(prefix)));
         } else {
             subscriber.prefixes.insert(Bytes::copy_from_slice(prefix), 1);
             self.index.entry(prefix).push(slot);
@@ -314,7 +327,9 @@ impl Fanout {
                 && subscriber.found_by != self.lookups
             {
                 subscriber.found_by = self.lookups;
-                self.matched.push(*slot);
+                if subscriber.may_read(topic) {
+                    self.matched.push(*slot);
+                }
             }
         }
     }
@@ -358,9 +373,11 @@ impl Fanout {
 }
 
 impl Subscriber {
-    fn new(connection: ConnectionId) -> Self {
+    fn new(connection: ConnectionId, permit: Option<Permit>) -> Self {
         Subscriber {
             connection,
+            permit,
+            denied: BTreeSet::new(),
             prefixes: HashMap::new(),
             queue: Queue::default(),
             ready: false,
@@ -373,6 +390,33 @@ impl Subscriber {
         }
     }
 
+    /// Whether it may read the topic of this topic frame.
+    fn may_read(&self, topic: &[u8]) -> bool {
+        let Some(permit) = &self.permit else { return true };
+        let name = topic.split(|byte| *byte == b'/').next().unwrap_or_default();
+        // No contract has a topic whose name is not text.
+        std::str::from_utf8(name).is_ok_and(permit)
+    }
+
+    /// Names of the topics that it asked for and may not read, up to `limit` bytes.
+    fn denied_names(&self, limit: usize) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let mut bytes = 0;
+        for prefix in &self.denied {
+            let name = String::from_utf8_lossy(prefix.split(|byte| *byte == b'/').next().unwrap_or_default());
+            // Sorted, so those of one topic follow each other.
+            if names.last().is_some_and(|last| *last == name) {
+                continue;
+            }
+            bytes += name.len() + NAME_OVERHEAD;
+            if bytes > limit {
+                break;
+            }
+            names.push(name.into_owned());
+        }
+        names
+    }
+
     fn cancel(
         &mut self,
         prefix: &[u8],
@@ -380,6 +424,7 @@ impl Subscriber {
         index: &mut Prefixes<Vec<usize>>,
         counters: &mut PublisherCounters,
     ) {
+        self.denied.remove(prefix);
         let Some(count) = self.prefixes.get_mut(prefix) else { return };
         *count -= 1;
         if *count == 0 {
@@ -403,12 +448,14 @@ impl Subscriber {
     /// costs one look-up.
     fn put_numbers(&mut self, publisher: u64, numbering: &Numbering, limits: &Limits) {
         if let Some(sync) = self.wants_sync.take() {
-            let (last, more) = numbering.matching(self.prefixes.keys(), limits.numbers);
+            let (mut last, more) = numbering.matching(self.prefixes.keys(), limits.numbers);
+            last.retain(|last| self.may_read(&last.topic));
+            let denied = self.denied_names(limits.denied);
             if !more {
                 self.owed.clear();
                 self.owed_more = false;
             }
-            let numbers = Numbers { publisher, sync, last, more, interval: limits.beacon };
+            let numbers = Numbers { publisher, sync, last, more, interval: limits.beacon, denied };
             let replaced = self.queue.put_numbers(sync_topic(sync), numbers);
             // What a beacon that still waited would have said is owed again, unless the answer says all.
             if let Some(replaced) = replaced.filter(|_| more) {

@@ -275,6 +275,8 @@ pub struct Numbers {
     pub more: bool,
     /// In the answer to a sync: the interval of the beacons that follow, in whole milliseconds. Zero in a beacon.
     pub interval: Duration,
+    /// In the answer to a sync: topics, without key, that the subscriber asked for and may not read.
+    pub denied: Vec<String>,
 }
 
 /// The last number of one topic and key.

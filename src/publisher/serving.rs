@@ -10,7 +10,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 
 use super::Shared;
 use crate::io::{Router, RouterEvent, SendError};
-use crate::protocol::fanout::{Closing, Envelope, Fanout, Limits, Published};
+use crate::principal::{Principal, Rules};
+use crate::protocol::fanout::{Closing, Envelope, Fanout, Limits, Permit, Published};
 use crate::protocol::wire;
 
 /// Events, and messages of subscribers, that are taken in before the other side gets its turn.
@@ -22,6 +23,7 @@ const BURST: usize = 32;
 pub(super) struct Serving {
     router: Router,
     fanout: Fanout,
+    rules: Rules,
     envelope: Envelope,
     events: mpsc::UnboundedReceiver<Published>,
     /// Taken from the queue and not yet published: under [`Policy::Block`](super::Policy::Block) the first may have to wait.
@@ -40,6 +42,7 @@ impl Serving {
     pub fn new(
         router: Router,
         fanout: Fanout,
+        rules: Rules,
         limits: &Limits,
         wire_limits: wire::Limits,
         events: mpsc::UnboundedReceiver<Published>,
@@ -51,6 +54,7 @@ impl Serving {
         Serving {
             router,
             fanout,
+            rules,
             envelope: Envelope::new(wire_limits),
             events,
             taken: VecDeque::new(),
@@ -104,7 +108,11 @@ impl Serving {
         match event {
             RouterEvent::Opened(connection, peer) => {
                 tracing::debug!(%connection, %peer, "subscriber connected");
-                self.fanout.opened(connection);
+                let permit = (!self.rules.is_empty()).then(|| {
+                    let (rules, principal) = (self.rules.clone(), Principal::proved(peer.name));
+                    Box::new(move |topic: &str| rules.allow(&principal, topic)) as Permit
+                });
+                self.fanout.opened(connection, permit);
             }
             RouterEvent::Message(connection, frames) => self.fanout.received(connection, &frames),
             RouterEvent::Writable(connection) => self.fanout.writable(connection),

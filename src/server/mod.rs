@@ -139,8 +139,10 @@ impl Server {
     /// # }
     /// ```
     #[must_use]
-    pub fn allow(mut self, rule: impl Fn(&Principal, &str) -> bool + Send + 'static) -> Self {
-        self.routes = self.routes.map(|routes| routes.with_rule(Box::new(rule)));
+    pub fn allow(mut self, rule: impl Fn(&Principal, &str) -> bool + Send + Sync + 'static) -> Self {
+        if let Ok(routes) = &mut self.routes {
+            routes.rules.add(rule);
+        }
         self
     }
 

@@ -1,13 +1,12 @@
 //! Which service answers which interface, who may call it, and what the server knows of each method.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codegen::{InterfaceInfo, MethodInfo, Service};
-use crate::error::{SetupError, panic_text};
-use crate::principal::Principal;
+use crate::error::SetupError;
+use crate::principal::Rules;
 use crate::protocol::wire::Contract;
 
 /// The services of a server, by interface.
@@ -15,11 +14,8 @@ use crate::protocol::wire::Contract;
 pub(super) struct Routes {
     services: Vec<Arc<dyn Service>>,
     interfaces: HashMap<u64, Interface>,
-    rules: Vec<Rule>,
+    pub rules: Rules,
 }
-
-/// Whether this principal may call this method. A user's own code.
-pub(super) type Rule = Box<dyn Fn(&Principal, &str) -> bool + Send>;
 
 struct Interface {
     service: usize,
@@ -81,22 +77,6 @@ impl Routes {
         }
         self.services.push(Arc::new(service));
         Ok(self)
-    }
-
-    pub fn with_rule(mut self, rule: Rule) -> Self {
-        self.rules.push(rule);
-        self
-    }
-
-    /// Whether all rules agree. One that panics has said no.
-    pub fn allow(&self, principal: &Principal, method: &str) -> bool {
-        self.rules.iter().all(|rule| {
-            catch_unwind(AssertUnwindSafe(|| rule(principal, method))).unwrap_or_else(|panic| {
-                let panic = panic_text(&*panic);
-                tracing::error!(%principal, method, panic, "a rule panicked; the call is denied");
-                false
-            })
-        })
     }
 
     /// Every handler is a task from its first poll on.

@@ -108,6 +108,8 @@ struct Place {
     reach: Reach,
     /// The subscriptions that it has confirmed, ever.
     standing: BTreeSet<u64>,
+    /// Those whose topic we may not read there.
+    denied: BTreeSet<u64>,
 }
 
 #[derive(Default)]
@@ -133,7 +135,7 @@ impl Board {
 
     pub fn add_place(&self) -> usize {
         let mut state = lock(&self.state);
-        state.places.push(Place { reach: Reach::Trying, standing: BTreeSet::new() });
+        state.places.push(Place { reach: Reach::Trying, standing: BTreeSet::new(), denied: BTreeSet::new() });
         state.places.len() - 1
     }
 
@@ -163,6 +165,7 @@ impl Board {
         }
         for place in &mut state.places {
             place.standing.remove(&id);
+            place.denied.remove(&id);
         }
     }
 
@@ -175,30 +178,43 @@ impl Board {
         self.progress.send_modify(|count| *count += 1);
     }
 
-    /// The publisher at this place has confirmed these.
-    pub fn stand(&self, place: usize, feeds: impl Iterator<Item = u64>) {
+    /// The publisher at this place has answered: these stand there, and those are denied.
+    pub fn answered(&self, place: usize, standing: &BTreeSet<u64>, denied: &BTreeSet<u64>) {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let alive = feeds.filter(|id| state.feeds.contains_key(id));
-        state.places[place].standing.extend(alive);
+        let alive = |id: &&u64| state.feeds.contains_key(id);
+        let place = &mut state.places[place];
+        place.standing.retain(|id| !denied.contains(id));
+        place.standing.extend(standing.iter().filter(alive));
+        place.denied = denied.iter().filter(alive).copied().collect();
         drop(guard);
         self.progress.send_modify(|count| *count += 1);
     }
 
-    /// Waits until every publisher that can be reached has confirmed a subscription, and one at least.
-    pub async fn stands(&self, id: u64) {
+    /// Waits until every publisher that can be reached has confirmed a subscription, and one at least. False if none will: those that can
+    /// be reached deny it.
+    pub async fn stands(&self, id: u64) -> bool {
         let mut progress = self.progress.subscribe();
-        while !self.stands_now(id) {
+        loop {
+            if let Some(stands) = self.stands_now(id) {
+                return stands;
+            }
             // Marked as seen before `stands_now` looked, so no change is slept through. The sender lives as long as `self`.
             let _ = progress.changed().await;
         }
     }
 
-    fn stands_now(&self, id: u64) -> bool {
+    fn stands_now(&self, id: u64) -> Option<bool> {
         let state = lock(&self.state);
         let confirmed = |place: &Place| place.standing.contains(&id);
-        let decided = |place: &Place| confirmed(place) || place.reach == Reach::Down;
-        state.ended || (state.places.iter().all(decided) && state.places.iter().any(confirmed))
+        let denied = |place: &Place| place.denied.contains(&id);
+        let decided = |place: &Place| confirmed(place) || denied(place) || place.reach == Reach::Down;
+        match state.places.iter().all(decided) {
+            _ if state.ended => Some(true),
+            true if state.places.iter().any(confirmed) => Some(true),
+            true if state.places.iter().any(denied) => Some(false),
+            _ => None,
+        }
     }
 
     /// For an error: how many publishers are there, of how many.

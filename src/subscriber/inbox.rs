@@ -30,6 +30,8 @@ pub(super) enum Item {
     Restarted(Arc<str>),
     Disconnected(Arc<str>),
     Reconnected(Arc<str>),
+    /// This publisher does not let us read the topic.
+    Denied(Arc<str>),
     Malformed {
         topic: Bytes,
         endpoint: Arc<str>,
@@ -44,7 +46,7 @@ impl Item {
                 Item::Event { topic, body, .. } => topic.len() + body.len(),
                 Item::Gap { topic, .. } => topic.as_ref().map_or(0, Bytes::len),
                 Item::Malformed { topic, why, .. } => topic.len() + why.len(),
-                Item::Restarted(_) | Item::Disconnected(_) | Item::Reconnected(_) => 0,
+                Item::Restarted(_) | Item::Disconnected(_) | Item::Reconnected(_) | Item::Denied(_) => 0,
             }
     }
 }
@@ -121,7 +123,7 @@ impl Inbox {
             Item::Gap { topic, missed } => self.lose(topic, missed),
             Item::Restarted(endpoint) => drop(self.restarted.insert(endpoint)),
             // Out of date when they would be read; and a malformed event is missing from the numbers, so it shows as a gap.
-            Item::Disconnected(_) | Item::Reconnected(_) | Item::Malformed { .. } => {}
+            Item::Disconnected(_) | Item::Reconnected(_) | Item::Denied(_) | Item::Malformed { .. } => {}
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Session {
     routes: HashMap<&'static str, Vec<Arc<Feed>>>,
     /// Subscriptions that stand here; events go to no other.
     standing: BTreeSet<u64>,
+    /// Subscriptions whose topic this connection may not read.
+    denied: BTreeSet<u64>,
     /// The prefixes that this connection has subscribed to.
     subscribed: BTreeSet<Bytes>,
     /// Those that the tracker may know: of the last connection too.
@@ -59,6 +61,7 @@ impl Session {
             limits: Limits::default(),
             routes: HashMap::new(),
             standing: BTreeSet::new(),
+            denied: BTreeSet::new(),
             subscribed: BTreeSet::new(),
             followed: BTreeSet::new(),
             syncs: BTreeMap::new(),
@@ -72,6 +75,7 @@ impl Session {
     /// There is a connection, to a publisher that knows nothing of us.
     pub fn connected(&mut self) {
         self.subscribed.clear();
+        self.denied.clear();
         self.syncs.clear();
         self.wants_sync = true;
     }
@@ -108,8 +112,11 @@ impl Session {
         self.subscribed = wanted;
         let all: BTreeSet<u64> = feeds.iter().map(|feed| feed.id).collect();
         self.standing.retain(|id| all.contains(id));
-        let asked =
-            |id: &u64| self.standing.contains(id) || self.syncs.values().any(|feeds| feeds.contains(id));
+        self.denied.retain(|id| all.contains(id));
+        let asked = |id: &u64| {
+            let answered = self.standing.contains(id) || self.denied.contains(id);
+            answered || self.syncs.values().any(|feeds| feeds.contains(id))
+        };
         if self.wants_sync || !all.iter().all(asked) {
             self.wants_sync = false;
             self.last_sync += 1;
@@ -192,14 +199,32 @@ impl Session {
             self.tell_all(Item::Reconnected);
         }
         self.was_up = true;
+        let (denied, feeds) = self.divide(feeds, numbers);
         let routes = self.routes.values().flatten();
         let prefixes: Vec<Bytes> =
             routes.filter(|feed| feeds.contains(&feed.id)).flat_map(|feed| feed.prefixes()).collect();
         let learned = self.tracker.synced(prefixes.iter(), numbers);
         self.tell(learned);
         // What earlier syncs asked for, this one asked for too, if it is still wanted.
+        self.standing.retain(|id| !denied.contains(id));
         self.standing.extend(feeds);
-        self.board.stand(self.place, self.standing.iter().copied());
+        self.denied = denied;
+        self.board.answered(self.place, &self.standing, &self.denied);
+    }
+
+    /// Of the subscriptions that an answer speaks of, those that are denied, and the others. Who is denied is told once a connection.
+    fn divide(&self, feeds: BTreeSet<u64>, numbers: &Numbers) -> (BTreeSet<u64>, BTreeSet<u64>) {
+        let mut denied = BTreeSet::new();
+        let named = numbers.denied.iter().filter_map(|topic| self.routes.get(topic.as_str()));
+        for feed in named.flatten().filter(|feed| feeds.contains(&feed.id)) {
+            denied.insert(feed.id);
+            if !self.denied.contains(&feed.id) {
+                tracing::warn!(publisher = %self.name, topic = feed.topic, "the publisher denies the topic");
+                feed.push(Item::Denied(self.name.clone()));
+            }
+        }
+        let others = feeds.difference(&denied).copied().collect();
+        (denied, others)
     }
 
     fn tell(&self, learned: Learned) {

@@ -74,10 +74,11 @@ impl<T: Topic> Subscribe<T> {
         let subscription = Subscription::new(subscriber.clone(), feed.clone());
         subscriber.look();
         match tokio::time::timeout(deadline, board.stands(feed.id)).await {
-            Ok(()) => {
+            Ok(true) => {
                 tracing::debug!(topic = T::NAME, "the subscription stands");
                 Ok(subscription)
             }
+            Ok(false) => Err(cannot(&"the publisher does not allow this subscriber to read that topic")),
             Err(_) => {
                 let (up, places) = board.places();
                 let why =
@@ -100,7 +101,7 @@ impl<T: Topic + 'static> IntoFuture for Subscribe<T> {
 
     /// Subscribes, and resolves when the subscription stands: when every publisher that can be reached has confirmed it, and one at least.
     /// Whatever is published from then on arrives or is told as a gap. A publisher that cannot be reached is subscribed to as soon as it can
-    /// be. Fails if the deadline passes first, or if the topic or a key is none that could be published. Needs a tokio runtime with time.
+    /// be. Fails if the deadline passes first, if the publishers do not allow it, or if the topic or a key is none that could be published. Needs a tokio runtime with time.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.stands())
     }

@@ -44,7 +44,7 @@ pub enum Event<T> {
     },
 }
 
-/// An event came that cannot be given to the program. The stream goes on after it.
+/// What came cannot be given to the program, or nothing will come. The stream goes on after it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
@@ -61,6 +61,15 @@ pub enum EventError {
         expected: u64,
         /// The type id that the event has.
         found: u64,
+    },
+    /// A publisher does not let this subscriber read the topic: nothing of it comes from there. The subscription stays, for other publishers, and asks again
+    /// on the next connection.
+    #[error("{publisher} does not allow this subscriber to read {topic}")]
+    Denied {
+        /// The topic's name.
+        topic: &'static str,
+        /// The endpoint of the publisher.
+        publisher: Arc<str>,
     },
     /// It cannot be decoded.
     #[error("an event of {topic} from {publisher} cannot be read: {why}")]
@@ -100,7 +109,7 @@ impl<T: Topic> Subscription<T> {
     /// dropped.
     ///
     /// # Errors
-    /// If an event came that cannot be read. The stream goes on.
+    /// If an event came that cannot be read, or a publisher denies the topic. The stream goes on.
     pub async fn next(&mut self) -> Option<Result<Event<T>, EventError>> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -147,6 +156,7 @@ fn event<T: Topic>(item: Item) -> Result<Event<T>, EventError> {
             let key = topic.map(|topic| printable(topic.get(T::NAME.len() + 1..).unwrap_or_default()));
             Ok(Event::Gap { key: key.filter(|key| !key.is_empty()), missed })
         }
+        Item::Denied(publisher) => Err(EventError::Denied { topic: T::NAME, publisher }),
         Item::Restarted(publisher) => Ok(Event::Restarted { publisher }),
         Item::Disconnected(publisher) => Ok(Event::Disconnected { publisher }),
         Item::Reconnected(publisher) => Ok(Event::Reconnected { publisher }),

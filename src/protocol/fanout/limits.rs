@@ -43,6 +43,8 @@ pub struct Limits {
     /// Bytes of numbers in one answer to a sync, or in one beacon. 96 KiB, some 1,700 keys: one entry may take 128 KiB of a header. Of further
     /// keys a new subscriber cannot tell whether its first event is the first; what is owed after drops follows with the next beacon.
     pub numbers: usize,
+    /// Bytes of names of topics in one answer to a sync that say what the subscriber may not read. 16 KiB: with `numbers` they fit an entry.
+    pub denied: usize,
     /// The interval of beacons, which the answer to a sync tells; whoever hears nothing for three of them takes the connection for lost. 1 s: an
     /// event lost at the end of a burst shows within a second, for some 100 bytes a second and subscriber.
     pub beacon: Duration,
@@ -64,6 +66,7 @@ impl Default for Limits {
             window: 256 * 1024,
             message: 32 * 1024,
             numbers: 96 * 1024,
+            denied: 16 * 1024,
             beacon: Duration::from_secs(1),
             owed: 4_096,
             keys: DEFAULT_KEYS,
@@ -134,6 +137,8 @@ pub struct PublisherCounters {
     pub closed_garbage: u64,
     /// Connections closed because the socket took no more.
     pub closed_full: u64,
+    /// Subscriptions to a topic that the subscriber may not read.
+    pub denied: u64,
     /// Syncs answered.
     pub syncs: u64,
     /// Subscriptions to topics that this protocol keeps for itself, which were ignored.

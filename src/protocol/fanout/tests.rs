@@ -33,7 +33,7 @@ fn fanout(limits: Limits) -> Fanout {
 }
 
 fn join(fanout: &mut Fanout, connection: ConnectionId, prefixes: &[&str]) {
-    fanout.opened(connection);
+    fanout.opened(connection, None);
     for prefix in prefixes {
         fanout.received(connection, &frame(1, prefix.as_bytes()));
     }
@@ -444,4 +444,43 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn who_may_not_read_a_topic_gets_nothing_of_it_whatever_it_subscribed_to_and_is_told() {
+    let mut fanout = fanout(Limits::default());
+    fanout.opened(ANN, Some(Box::new(|topic| topic != "news")));
+    for prefix in ["", "news/", "news/a", "price/"] {
+        fanout.received(ANN, &frame(1, prefix.as_bytes()));
+    }
+    assert_eq!((fanout.counters().subscriptions, fanout.counters().denied), (2, 2));
+    for topic in ["news/", "news/a", "price/a"] {
+        assert_eq!(fanout.publish(published(topic), NOW), None);
+    }
+    assert_eq!(sent(&mut fanout), [(ANN, "price/a".into(), vec![1])]);
+    sync(&mut fanout, ANN, 1);
+    let Some((ANN, Parcel::Numbers { numbers, .. })) = fanout.next(|_| 0) else { panic!("no answer") };
+    assert_eq!(numbers.denied, ["news"]);
+    let told: Vec<_> = numbers.last.iter().map(|last| last.topic.as_ref()).collect();
+    assert_eq!(told, [b"price/a"], "not even the keys of what it may not read");
+    // Nor by a beacon.
+    fanout.beacon();
+    let Some((ANN, Parcel::Numbers { numbers, .. })) = fanout.next(|_| 0) else { panic!("no beacon") };
+    assert!(numbers.last.iter().all(|last| last.topic.starts_with(b"price/")));
+    // A cancel of a denied subscription frees its place.
+    fanout.received(ANN, &frame(0, b"news/"));
+    fanout.received(ANN, &frame(0, b"news/a"));
+    sync(&mut fanout, ANN, 2);
+    let Some((ANN, Parcel::Numbers { numbers, .. })) = fanout.next(|_| 0) else { panic!("no answer") };
+    assert!(numbers.denied.is_empty());
+}
+
+#[test]
+fn denied_subscriptions_count_as_subscriptions() {
+    let mut fanout = fanout(Limits { subscriptions: 3, ..Limits::default() });
+    fanout.opened(ANN, Some(Box::new(|_| false)));
+    for prefix in ["a/", "b/", "c/", "d/"] {
+        fanout.received(ANN, &frame(1, prefix.as_bytes()));
+    }
+    assert_eq!(closings(&mut fanout), [(ANN, Closing::TooManySubscriptions)]);
 }

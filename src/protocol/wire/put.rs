@@ -150,12 +150,18 @@ fn put_numbers(numbers: &Numbers, mut to: schema::numbers::Builder<'_>) {
     to.set_more(numbers.more);
     to.set_interval(put_duration(numbers.interval));
     if !numbers.last.is_empty() {
-        let mut list = to.init_last(count(numbers.last.len()));
+        let mut list = to.reborrow().init_last(count(numbers.last.len()));
         for (at, last) in numbers.last.iter().enumerate() {
             let mut to = list.reborrow().get(count(at));
             to.set_topic(&last.topic);
             to.set_epoch(last.epoch);
             to.set_sequence(last.sequence);
+        }
+    }
+    if !numbers.denied.is_empty() {
+        let mut list = to.init_denied(count(numbers.denied.len()));
+        for (at, topic) in numbers.denied.iter().enumerate() {
+            list.set(count(at), topic);
         }
     }
 }

@@ -34,7 +34,10 @@ pub(super) fn entry_words(entry: &Entry) -> usize {
             Entry::Ping(_) | Entry::Pong(_) => 0,
             Entry::Goodbye(goodbye) => 1 + 1 + text(&goodbye.reason),
             Entry::Event(event) => 4 + 1 + event.trace.map_or(0, |_| TRACE),
-            Entry::Numbers(numbers) => 3 + 1 + list(numbers.last.iter().map(|last| 3 + data(&last.topic))),
+            Entry::Numbers(numbers) => {
+                let last = list(numbers.last.iter().map(|last| 3 + data(&last.topic)));
+                3 + 2 + last + pointers(numbers.denied.iter().map(|topic| text(topic)))
+            }
         }
 }
 
@@ -45,6 +48,11 @@ fn contracts(contracts: &[Contract]) -> usize {
 /// A list of structs, each with what it points to; an empty one is not written.
 fn list(elements: impl ExactSizeIterator<Item = usize>) -> usize {
     if elements.len() == 0 { 0 } else { 1 + elements.sum::<usize>() }
+}
+
+/// A list of pointers, each with what it points to; an empty one is not written.
+fn pointers(elements: impl ExactSizeIterator<Item = usize>) -> usize {
+    elements.len() + elements.sum::<usize>()
 }
 
 fn text(text: &str) -> usize {

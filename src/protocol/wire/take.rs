@@ -222,12 +222,19 @@ fn take_numbers(
         let topic = Bytes::copy_from_slice(number.get_topic()?);
         last.push(Last { topic, epoch: number.get_epoch(), sequence: number.get_sequence() });
     }
+    let list = from.get_denied()?;
+    source.items(list.len())?;
+    let mut denied = Vec::with_capacity(list.len() as usize);
+    for topic in list.iter() {
+        denied.push(take_text(topic, source)?);
+    }
     Ok(Entry::Numbers(Numbers {
         publisher: from.get_publisher(),
         sync: from.get_sync(),
         last,
         more: from.get_more(),
         interval: take_duration(from.get_interval()),
+        denied,
     }))
 }
 

@@ -53,7 +53,7 @@ impl Engine {
                 format!("no method {method} of interface {interface:#018x} here"),
             );
         };
-        if !self.routes.allow(principal, method) {
+        if !self.routes.rules.allow(principal, method) {
             tracing::warn!(%principal, %from, method, "denied");
             return shed(Refusal::Denied, format!("the server does not allow {principal} to call {method}"));
         }

@@ -163,9 +163,9 @@ fn entry() -> impl Strategy<Value = Entry> {
                 Entry::Event(Event { publisher, epoch, sequence, type_id, trace, body })
             }
         ),
-        (any::<[u64; 2]>(), vec(last, 0..5), any::<bool>(), millis()).prop_map(
-            |([publisher, sync], last, more, interval)| {
-                Entry::Numbers(Numbers { publisher, sync, last, more, interval })
+        (any::<[u64; 2]>(), vec(last, 0..5), any::<bool>(), millis(), vec(".{0,20}", 0..3)).prop_map(
+            |([publisher, sync], last, more, interval, denied)| {
+                Entry::Numbers(Numbers { publisher, sync, last, more, interval, denied })
             }
         ),
     ]
