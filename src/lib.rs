@@ -126,6 +126,7 @@ mod trace;
 pub use call::Call;
 pub use client::{Channel, ChannelBuilder, ChannelCounters};
 pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, Untyped};
+pub use io::Spin;
 pub use message::{Filled, Message};
 pub use metadata::Metadata;
 pub use nonce::{DEFAULT_VALIDITY, Nonce, ParseNonceError};

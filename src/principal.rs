@@ -68,7 +68,9 @@ impl fmt::Debug for Principal {
 
 /// What a user says about who may do what: all must agree, and without one everything is allowed.
 #[derive(Clone, Default)]
-pub(crate) struct Rules(Vec<Arc<dyn Fn(&Principal, &str) -> bool + Send + Sync>>);
+pub(crate) struct Rules(Vec<Arc<Rule>>);
+
+type Rule = dyn Fn(&Principal, &str) -> bool + Send + Sync;
 
 impl Rules {
     pub fn add(&mut self, rule: impl Fn(&Principal, &str) -> bool + Send + Sync + 'static) {

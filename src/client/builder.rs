@@ -10,7 +10,7 @@ use super::driver::{Driver, Route, Tally};
 use super::{Channel, Shared};
 use crate::codegen::Service;
 use crate::error::SetupError;
-use crate::io::{Endpoint, IoThread};
+use crate::io::{Endpoint, IoThread, Spin};
 use crate::protocol::Session;
 use crate::protocol::call::Config;
 use crate::protocol::retry::Allowance;
@@ -21,6 +21,7 @@ pub struct ChannelBuilder {
     deadline: Duration,
     replicas: Vec<String>,
     config: Config,
+    spin: Spin,
 }
 
 impl Default for ChannelBuilder {
@@ -30,6 +31,7 @@ impl Default for ChannelBuilder {
             deadline: Duration::from_secs(5),
             replicas: Vec::new(),
             config: Config::default(),
+            spin: Spin::default(),
         }
     }
 }
@@ -87,6 +89,14 @@ impl ChannelBuilder {
         self
     }
 
+    /// Whether the thread that all channels and subscribers of the process share spins before it sleeps; the most eager of them decides. Default:
+    /// [`Spin::Adaptive`].
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
     /// A further endpoint of the same service, dialled when the one before cannot be reached. A `once` call that may have run at one replica goes
     /// to another only if both serve from one store.
     #[must_use]
@@ -123,9 +133,9 @@ impl ChannelBuilder {
         let (commands, orders) = mpsc::unbounded_channel();
         let session = Session(crate::random::u128());
         let counters = Arc::<Tally>::default();
-        let (config, tally) = (self.config, counters.clone());
+        let (config, spin, tally) = (self.config, self.spin, counters.clone());
         // Runs until the last clone of the channel is gone; nobody waits for its end.
-        drop(IoThread::shared()?.run(move || Driver::new(config, session, route, orders, tally).run()));
+        drop(IoThread::shared()?.run(move || Driver::new(config, session, route, orders, tally).run(spin)));
         Ok(Channel(Arc::new(Shared {
             commands,
             open_limit: self.config.calls,

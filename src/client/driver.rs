@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
 use crate::error::Kind;
-use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalLink};
+use crate::io::spin::{self, Cause};
+use crate::io::{DealerEvent, DealerOptions, DialError, Dialling, Endpoint, Link, LocalLink, Spin};
 use crate::nonce::{self, Identity, Nonce};
 use crate::protocol::call::{
     Action, Client, Conclusion, Config, Ended, Failure, Handle, Intent, Notice, Why,
@@ -142,7 +143,8 @@ impl Driver {
     }
 
     /// Runs until the last clone of the channel is gone.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, spin: Spin) {
+        let _spins = spin::request(spin);
         loop {
             let tick = self.machine.next_tick().map(|moment| self.origin + moment);
             tokio::select! {
@@ -183,6 +185,7 @@ impl Driver {
     }
 
     fn command(&mut self, command: Command) {
+        spin::note(Cause::Asked);
         match command {
             Command::Contract(interface) => self.contract(interface),
             Command::Start { ticket, order, done } => self.start(ticket, *order, done),

@@ -25,6 +25,7 @@ mod link;
 mod local;
 mod relay;
 mod router;
+pub(crate) mod spin;
 mod stream;
 mod thread;
 
@@ -33,5 +34,6 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use link::{CloseReason, Counters, SendError};
 pub use local::{Dialling, Link, LocalLink, LocalPort, Port, local};
 pub use router::{Router, RouterEvent, RouterOptions};
+pub use spin::Spin;
 pub use stream::{Peer, PeerAddress};
 pub use thread::IoThread;

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 
 use super::backlog::{Backlog, poll_read, with_scratch};
 use super::link::{CloseReason, Link, Links, Order};
+use super::spin::{self, Cause};
 use crate::protocol::zmtp::{self, Command, Inspector, Limits};
 
 /// Reads of one direction before other tasks of the thread have their turn: up to 1 MiB.
@@ -143,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     /// Judges what the stranger sent and passes it on, but for commands.
     fn take_in(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.link.heard(bytes.len());
+        spin::note(Cause::Heard);
         while !bytes.is_empty() {
             let seen = self.inward.inspect(bytes).map_err(CloseReason::Violation)?;
             let (pass, rest) = bytes.split_at(seen.pass);

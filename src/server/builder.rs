@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use crate::error::SetupError;
-use crate::io::RouterOptions;
+use crate::io::{RouterOptions, Spin};
 use crate::protocol::{dedup, wire};
 use crate::store::Store;
 
@@ -20,6 +20,7 @@ pub(super) struct Settings {
     pub queue: usize,
     pub held: usize,
     pub inline: bool,
+    pub spin: Spin,
     pub handler_timeout: Duration,
     pub drain: Duration,
     pub heartbeat: Duration,
@@ -39,6 +40,7 @@ impl Default for Settings {
             // Sixteen of the longest bodies, or 128 KiB for each of the handlers and queued calls.
             held: 256 << 20,
             inline: true,
+            spin: Spin::default(),
             // Twelve default deadlines: nobody waits any more, yet slow work by a caller with a long deadline is not cut off early.
             handler_timeout: Duration::from_secs(60),
             // What orchestrators give a process between the signal and the kill is 30 s or more; this leaves room for the rest of it.
@@ -84,6 +86,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn inline(mut self, inline: bool) -> Self {
         self.settings.inline = inline;
+        self
+    }
+
+    /// Whether the server's IO thread spins before it sleeps. Default: [`Spin::Adaptive`].
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.settings.spin = spin;
         self
     }
 

@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::queue::Queue;
 use super::routes::Routes;
 use super::work::Answers;
+use crate::io::spin::{self, Cause};
 use crate::io::{Port, RouterEvent};
 use crate::nonce;
 use crate::principal::Principal;
@@ -125,6 +126,7 @@ impl Engine {
     /// # Errors
     /// Why the store has stopped.
     pub(super) async fn run(mut self, mut shutdown: oneshot::Receiver<()>) -> Result<(), String> {
+        let _spins = spin::request(self.settings.spin);
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -183,6 +185,7 @@ impl Engine {
 
     /// Something happened at the store.
     fn told(&mut self, event: StoreEvent) {
+        spin::note(Cause::Asked);
         match &event {
             StoreEvent::Opened(opened) => {
                 let (sessions, records) = (opened.sessions.len(), opened.records.len());

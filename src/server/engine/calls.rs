@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Engine, SHUTTING_DOWN, not_started};
+use crate::io::spin::{self, Cause};
 use crate::principal::Principal;
 use crate::protocol::dedup::{Attempt, Execution, Now, Shed, Terminal};
 use crate::protocol::replica::Begun;
@@ -138,6 +139,7 @@ impl Engine {
 
     /// A spawned handler has answered, or was dropped.
     pub(super) fn finished(&mut self, execution: Execution, terminal: Terminal) {
+        spin::note(Cause::Asked);
         // Not running: it timed out, and was completed then.
         if self.handlers.ended(execution) {
             self.complete(execution, terminal);

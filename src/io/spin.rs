@@ -1,0 +1,299 @@
+//! Spinning: what an IO thread does for a moment before it goes to sleep, since waking up is most of what a lone call costs.
+//!
+//! A thread that spins asks the system again and again whether there is something to do, and offers its core to others in between. Whether that pays
+//! depends on what comes next, and that on what came last: a client that has just sent a call hears soon, one that has just had a reply may be
+//! silent for long. So each [`Cause`] has a [`Score`] of its own. This is not a scheduler: tasks run as they would without it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::task::{spawn_local, yield_now};
+
+/// Whether an IO thread spins before it sleeps.
+///
+/// Spinning saves the time that a sleeping thread takes to wake up, which is most of the time that a call takes if few are in flight; what it costs is
+/// processor time. `docs/performance.md` has figures of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Spin {
+    /// Sleeps at once.
+    Off,
+    /// Spins for up to 100 µs where that has lately been enough, and sleeps at once where it has not: an idle thread costs nothing, and one that hears
+    /// something every few milliseconds next to nothing. The default.
+    #[default]
+    Adaptive,
+    /// Never sleeps: takes a whole core for as long as it is there. For machines with cores to spare, and the shortest times.
+    Always,
+}
+
+/// How long an adaptive thread spins in vain. What takes longer than this to come costs two context switches of some µs each, a small part of it.
+const WINDOW: Duration = Duration::from_micros(100);
+
+/// What came so soon while the thread slept might have come within [`WINDOW`] if it had not: some 100 µs go by in waking up on either side.
+const PROMISING: Duration = Duration::from_micros(250);
+
+/// What an IO thread last had to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A peer said something.
+    Heard,
+    /// Another thread of this process wanted something: a call, an answer, an event to be sent.
+    Asked,
+}
+
+thread_local! {
+    static SPINNER: Spinner = const { Spinner::new() };
+}
+
+/// Asks this IO thread to spin, until the guard is dropped. The most eager of all who ask decides.
+pub(crate) fn request(spin: Spin) -> Request {
+    SPINNER.with(|spinner| {
+        spinner.requests[spin as usize].set(spinner.requests[spin as usize].get() + 1);
+        if spinner.mode() != Spin::Off && !spinner.running.replace(true) {
+            spawn_local(run());
+        }
+        spinner.wake();
+    });
+    Request(spin)
+}
+
+/// See [`request`].
+pub(crate) struct Request(Spin);
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        // The thread's own data may have gone before its tasks do, when the thread ends.
+        let _ = SPINNER.try_with(|spinner| {
+            let requests = &spinner.requests[self.0 as usize];
+            requests.set(requests.get() - 1);
+        });
+    }
+}
+
+/// Something came, for this cause: the thread may spin once it is done with it.
+pub(crate) fn note(cause: Cause) {
+    SPINNER.with(|spinner| {
+        if spinner.running.get() {
+            spinner.note(cause);
+        }
+    });
+}
+
+/// The thread's spinning, as the task that spins and those that note activity share it.
+struct Spinner {
+    /// By [`Spin`].
+    requests: [Cell<usize>; 3],
+    running: Cell<bool>,
+    /// What came last, how much ever came, and since when the thread waits for more.
+    cause: Cell<Cause>,
+    noted: Cell<u64>,
+    /// Of the first note after a sleep; `None` while the thread spins.
+    asleep_since: Cell<Option<Instant>>,
+    /// By [`Cause`].
+    scores: [Cell<Score>; 2],
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Spinner {
+    const fn new() -> Spinner {
+        Spinner {
+            requests: [const { Cell::new(0) }; 3],
+            running: Cell::new(false),
+            cause: Cell::new(Cause::Heard),
+            noted: Cell::new(0),
+            asleep_since: Cell::new(None),
+            scores: [const { Cell::new(Score::NEW) }; 2],
+            waker: RefCell::new(None),
+        }
+    }
+
+    fn mode(&self) -> Spin {
+        match &self.requests {
+            [_, _, always] if always.get() > 0 => Spin::Always,
+            [_, adaptive, _] if adaptive.get() > 0 => Spin::Adaptive,
+            _ => Spin::Off,
+        }
+    }
+
+    fn note(&self, cause: Cause) {
+        self.noted.set(self.noted.get() + 1);
+        if let Some(since) = self.asleep_since.get() {
+            let now = Instant::now();
+            self.score(self.cause.get(), |score| score.slept(now - since));
+            self.asleep_since.set(Some(now));
+        }
+        self.cause.set(cause);
+        if self.pays() {
+            self.wake();
+        }
+    }
+
+    /// Whether spinning after what came last is worth a try.
+    fn pays(&self) -> bool {
+        match self.mode() {
+            Spin::Off => false,
+            Spin::Adaptive => self.scores[self.cause.get() as usize].get().pays(),
+            Spin::Always => true,
+        }
+    }
+
+    fn score(&self, cause: Cause, how: impl FnOnce(&mut Score)) {
+        let cell = &self.scores[cause as usize];
+        let mut score = cell.get();
+        how(&mut score);
+        cell.set(score);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The task that spins. It ends with its thread.
+async fn run() {
+    loop {
+        SPINNER.with(|spinner| spinner.asleep_since.set(Some(Instant::now())));
+        let seen = SPINNER.with(|spinner| spinner.noted.get());
+        poll_fn(|cx| {
+            SPINNER.with(|spinner| {
+                let came = spinner.noted.get() != seen;
+                if spinner.mode() == Spin::Always || (came && spinner.pays()) {
+                    return Poll::Ready(());
+                }
+                *spinner.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+        SPINNER.with(|spinner| spinner.asleep_since.set(None));
+        spin().await;
+    }
+}
+
+/// Spins until nothing has come for [`WINDOW`], or what came is not worth it.
+async fn spin() {
+    let (mut seen, mut cause) = SPINNER.with(|spinner| (spinner.noted.get(), spinner.cause.get()));
+    let mut since = Instant::now();
+    loop {
+        // The runtime looks for what the system has to tell before it comes back here, and runs what is ready.
+        yield_now().await;
+        std::thread::yield_now();
+        let goes_on = SPINNER.with(|spinner| {
+            if spinner.noted.get() != seen {
+                seen = spinner.noted.get();
+                since = Instant::now();
+                spinner.score(cause, Score::hit);
+                cause = spinner.cause.get();
+                return spinner.pays();
+            }
+            if since.elapsed() < WINDOW || spinner.mode() == Spin::Always {
+                return true;
+            }
+            spinner.score(cause, Score::missed);
+            false
+        });
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// How well spinning has paid after one [`Cause`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Score {
+    /// Promising sleeps in a row.
+    promising: u8,
+    /// So many of them make a try.
+    needed: u8,
+}
+
+impl Score {
+    const NEW: Score = Score { promising: 0, needed: Score::FEW };
+    /// After spinning paid: two are no accident.
+    const FEW: u8 = 2;
+    /// After it did not, again and again: a hundredth of the waits is tried.
+    const MANY: u8 = 100;
+
+    fn pays(self) -> bool {
+        self.promising >= self.needed
+    }
+
+    /// The thread slept for so long before something came.
+    fn slept(&mut self, time: Duration) {
+        self.promising = if time <= PROMISING { self.promising.saturating_add(1) } else { 0 };
+    }
+
+    /// It spun, and something came.
+    fn hit(&mut self) {
+        *self = Score { promising: Score::FEW, needed: Score::FEW };
+    }
+
+    /// It spun in vain.
+    fn missed(&mut self) {
+        *self = Score { promising: 0, needed: self.needed.saturating_mul(2).min(Score::MANY) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_micros(90);
+    const LATE: Duration = Duration::from_millis(2);
+
+    fn after(score: Score, sleeps: &[Duration]) -> Score {
+        sleeps.iter().fold(score, |mut score, sleep| {
+            score.slept(*sleep);
+            score
+        })
+    }
+
+    #[test]
+    fn spins_after_two_short_sleeps_in_a_row_and_not_after_long_ones() {
+        assert!(!Score::NEW.pays());
+        assert!(after(Score::NEW, &[SOON, SOON]).pays());
+        assert!(!after(Score::NEW, &[SOON, LATE, SOON]).pays());
+        assert!(!after(Score::NEW, &[LATE; 1000]).pays());
+    }
+
+    #[test]
+    fn a_miss_makes_it_wait_twice_as_long_for_the_next_try_and_a_hit_mends_that() {
+        let mut score = after(Score::NEW, &[SOON, SOON]);
+        for needed in [4, 8, 16, 32, 64, 100, 100] {
+            score.missed();
+            assert!(!after(score, &vec![SOON; needed - 1]).pays());
+            score = after(score, &vec![SOON; needed]);
+            assert!(score.pays());
+        }
+        score.hit();
+        assert!(score.pays());
+        score.missed();
+        assert!(after(score, &[SOON; 4]).pays());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_asks_more_eagerly_decides_and_a_thread_that_nobody_asks_sleeps() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let mode = || SPINNER.with(Spinner::mode);
+                assert_eq!(mode(), Spin::Off);
+                let off = request(Spin::Off);
+                assert_eq!(mode(), Spin::Off);
+                assert!(!SPINNER.with(|spinner| spinner.running.get()));
+                let adaptive = request(Spin::Adaptive);
+                let always = request(Spin::Always);
+                assert_eq!(mode(), Spin::Always);
+                drop(always);
+                assert_eq!(mode(), Spin::Adaptive);
+                drop(adaptive);
+                assert_eq!(mode(), Spin::Off);
+                drop(off);
+            })
+            .await;
+    }
+}
