@@ -93,7 +93,7 @@
 //! Sockets live on threads of the library: one for each [`Server`] and [`Publisher`], one that all channels and subscribers of the process share. A store
 //! other than the memory one has a thread too. Handlers
 //! run in the tokio runtime in which `serve` is awaited. Each is polled once on the IO thread first, which spares short ones a change of
-//! threads; methods whose first poll takes long are spawned from then on. So block in a handler no more than in any async code.
+//! threads; methods whose first poll takes long are spawned, and tried again now and then. So block in a handler no more than in any async code.
 
 // Generated code says `::selfsame::codegen`, also within this crate.
 extern crate self as selfsame;

@@ -16,8 +16,8 @@ use crate::message::{self, Filled, Message};
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::principal::Principal;
-use crate::protocol::Key;
 use crate::protocol::wire::Trace;
+use crate::protocol::{Key, Registration, WallTime};
 use crate::server::{Incoming, Outgoing};
 #[cfg(feature = "postgres")]
 use crate::store::postgres::{Transaction, TransactionError};
@@ -60,7 +60,7 @@ impl<M: Method> Request<M> {
             principal: Principal::anonymous(),
             trace: crate::trace::root(),
             metadata: Metadata::default(),
-            lineage: key,
+            lineage: Lineage::Keyed(key),
         });
         Request { params, context }
     }
@@ -164,8 +164,32 @@ pub(crate) struct ContextParts {
     pub principal: Principal,
     pub trace: Trace,
     pub metadata: Metadata,
-    /// What derived nonces derive from: a hash of the call's whole identity, with the issue and expiry of the outermost nonce.
-    pub lineage: Key,
+    pub lineage: Lineage,
+}
+
+/// What nonces of calls within a call derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lineage {
+    Keyed(Key),
+    Sequenced {
+        registration: Registration,
+        number: u64,
+        issued: WallTime,
+        /// Beyond it nobody asks for the effects of the call's last attempt.
+        expiry: WallTime,
+    },
+}
+
+impl Lineage {
+    fn key(self) -> Key {
+        match self {
+            Lineage::Keyed(key) => key,
+            Lineage::Sequenced { registration, number, issued, expiry } => {
+                let parts = [b"selfsame lineage", &registration.0.to_le_bytes()[..], &number.to_le_bytes()];
+                Key { key: nonce::hash(&parts), issued, expiry }
+            }
+        }
+    }
 }
 
 impl Context {
@@ -240,7 +264,7 @@ impl Context {
     /// The nonce of a call made within this one. `None` if `(method, label)` was used before in this execution: both calls would be
     /// one call to the server, and the second effect would be lost.
     pub(crate) fn derive(&self, method: &MethodInfo, label: &str) -> Option<Key> {
-        let lineage = self.parts.lineage;
+        let lineage = self.parts.lineage.key();
         let key = nonce::hash(&[
             b"selfsame derived",
             &self.parts.principal.id().0.to_le_bytes(),

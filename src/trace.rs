@@ -1,17 +1,19 @@
 //! W3C trace context: which trace a call belongs to, and its place in there.
 
 use crate::protocol::wire::Trace;
+use crate::random;
 
 const SAMPLED: u8 = 1;
 
 /// A trace that begins here.
 pub(crate) fn root() -> Trace {
-    Trace { id: crate::random::u128().max(1), parent: crate::random::u64().max(1), flags: SAMPLED }
+    let id = u128::from(random::id()) << 64 | u128::from(random::id());
+    Trace { id, parent: random::id(), flags: SAMPLED }
 }
 
 /// A call within another: the same trace, a span of its own.
 pub(crate) fn child(of: Trace) -> Trace {
-    Trace { parent: crate::random::u64().max(1), ..of }
+    Trace { parent: random::id(), ..of }
 }
 
 /// `00-<trace id>-<parent id>-<flags>`.

@@ -1,11 +1,12 @@
 //! The driver of one channel, on an IO thread: dials, feeds the machine in `protocol::call` what arrives, and does what it says.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Command, Failed, Finished, Order};

@@ -23,7 +23,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::dedup::{
@@ -31,6 +31,8 @@ use super::dedup::{
 };
 use super::store::{Intent, Op, Opened, StoreEvent, Ticket};
 use super::wire::{Ack, Answer, Cancel, Hello, Refused, Reply, Welcome};
+use hashbrown::HashMap;
+
 use super::{ConnectionId, Incarnation, Level, Moment, PrincipalId, Refusal, Registration, RetryClass};
 use crate::sabotage::{planted, visit};
 use answers::Purpose;

@@ -1,8 +1,9 @@
 //! Executions that hold a handler's place: those that wait for the store to take them in, and those that run. Not those that wait for a place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use hashbrown::HashMap;
 use tokio::task::AbortHandle;
 
 use super::answer::Incoming;

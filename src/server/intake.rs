@@ -8,9 +8,9 @@ use crate::message::Message;
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
 use crate::principal::Principal;
+use crate::protocol::CallId;
 use crate::protocol::wire::Call;
-use crate::protocol::{CallId, Key};
-use crate::request::{Context, ContextParts};
+use crate::request::{Context, ContextParts, Lineage};
 
 /// The call with its context, as its handler sees it. Its deadline counts from now.
 pub(super) fn incoming(
@@ -48,18 +48,15 @@ pub(super) fn digest(call: &Call) -> capnp::Result<u128> {
     }
 }
 
-/// What nonces of calls within this one derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
 /// A sequenced call is retried for less than the retention; twice that outlives the effects of its last attempt.
-fn lineage(call: &Call, retention: Duration) -> Key {
+fn lineage(call: &Call, retention: Duration) -> Lineage {
     match call.id {
-        CallId::Keyed(key) => key,
-        CallId::Sequenced(number) => {
-            let key = nonce::hash(&[
-                b"selfsame lineage",
-                &call.registration.0.to_le_bytes(),
-                &number.to_le_bytes(),
-            ]);
-            Key { key, issued: call.issued, expiry: nonce::later(call.issued, 2 * retention) }
-        }
+        CallId::Keyed(key) => Lineage::Keyed(key),
+        CallId::Sequenced(number) => Lineage::Sequenced {
+            registration: call.registration,
+            number,
+            issued: call.issued,
+            expiry: nonce::later(call.issued, 2 * retention),
+        },
     }
 }

@@ -1,8 +1,7 @@
 //! What is said to each connection: gathered to one message a batch, handed to the port, never waited for.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use crate::io::{Port, SendError};
 use crate::principal::Principal;
