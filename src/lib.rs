@@ -72,6 +72,7 @@
 //! | serve | [`Server`], [`Request`], [`Context`], [`Fault`] |
 //! | choose what a retry survives | [`Store`], and `Context::transaction` of the atomic one |
 //! | resume a call after a crash of its client | [`Call::to_bytes`], [`Call::from_bytes`], [`Nonce::keyed`] |
+//! | bound what strangers may do | [`Gate`], [`GateCounters`] |
 //! | publish and subscribe | [`Publisher`], [`Subscriber`], [`Subscription`] |
 //! | test without sockets | [`Channel::local`], [`Request::test`] |
 //!
@@ -103,6 +104,7 @@ mod client;
 #[doc(hidden)]
 pub mod codegen;
 mod error;
+mod gate;
 mod generated;
 #[doc(hidden)]
 pub mod io;
@@ -126,11 +128,13 @@ mod trace;
 pub use call::Call;
 pub use client::{Channel, ChannelBuilder, ChannelCounters};
 pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, Untyped};
+pub use gate::Gate;
 pub use io::Spin;
 pub use message::{Filled, Message};
 pub use metadata::Metadata;
 pub use nonce::{DEFAULT_VALIDITY, Nonce, ParseNonceError};
 pub use principal::Principal;
+pub use protocol::gate::GateCounters;
 pub use publisher::{
     Policy, Publish, PublishError, Publisher, PublisherBuilder, PublisherCounters, TopicPublisher,
 };

@@ -17,7 +17,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::codegen::Topic;
 use crate::error::SetupError;
-use crate::io::{Endpoint, IoThread, Router, RouterOptions};
+use crate::gate::Gate;
+use crate::io::{Endpoint, IoThread, Router};
 use crate::message::Filled;
 use crate::principal::{Principal, Rules};
 use crate::protocol::fanout::{Fanout, Limits, Published, RESERVED};
@@ -157,7 +158,7 @@ pub struct PublisherBuilder {
     rules: Rules,
     backlog: usize,
     drain: Duration,
-    router: RouterOptions,
+    gate: Gate,
 }
 
 impl Default for PublisherBuilder {
@@ -167,7 +168,7 @@ impl Default for PublisherBuilder {
             rules: Rules::default(),
             backlog: 4 * 1024 * 1024,
             drain: Duration::from_secs(5),
-            router: RouterOptions::publisher(),
+            gate: Gate::new(),
         }
     }
 }
@@ -247,17 +248,18 @@ impl PublisherBuilder {
         self
     }
 
-    /// Subscribers connected at once; one more is turned away. Default: as many as the process has file descriptors for, at three each.
+    /// Subscriptions of all connections together; the connection that asks for one more is closed. Default 262,144: some 40 MiB if they are short, and
+    /// 300 MiB if each is as long as may be. Without it the memory that strangers can take would be that of one times the connections.
     #[must_use]
-    pub fn subscribers(mut self, count: usize) -> Self {
-        self.router.connections_limit = count;
+    pub fn subscriptions_in_all(mut self, count: usize) -> Self {
+        self.limits.subscriptions_in_all = count;
         self
     }
 
-    /// How long a stranger may take for the handshake. Default 5 s.
+    /// What subscribers may do before anything is known of them: how many connect, how fast, how much. Default: [`Gate::new`], each limit with its reason.
     #[must_use]
-    pub fn handshake(mut self, timeout: Duration) -> Self {
-        self.router.handshake_timeout = timeout;
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -277,12 +279,9 @@ impl PublisherBuilder {
     }
 
     async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
-        let PublisherBuilder { limits, rules, backlog, drain, mut router } = self;
+        let PublisherBuilder { limits, rules, backlog, drain, gate } = self;
         let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
-        // A subscriber says nothing longer than a subscription, so nobody can make us hold more.
-        router.frame_limit = 4 * 1024;
-        router.message_limit = 4 * 1024;
         let thread = IoThread::start("selfsame-publish").map_err(|error| cannot(&error))?;
         let shared =
             Arc::new(Shared { room: Semaphore::new(backlog), capacity: backlog, counters: Mutex::default() });
@@ -295,7 +294,7 @@ impl PublisherBuilder {
         let serving = {
             let shared = shared.clone();
             move || async move {
-                match Router::bind(&parsed, router).await {
+                match Router::bind(&parsed, gate.publisher()).await {
                     Ok(router) => {
                         // Nobody waits any more: the publisher is not wanted.
                         let Ok(()) = tell.send(Ok(router.endpoint().to_string())) else { return };

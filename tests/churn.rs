@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use selfsame::GateCounters;
 use selfsame::io::{
-    Counters, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
+    Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
 };
 use stranger::{PATIENCE, Stranger, frame, greeting};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,14 +67,14 @@ async fn connections_come_and_go() {
 struct Echo {
     _io: IoThread,
     endpoint: Endpoint,
-    ask: mpsc::UnboundedSender<oneshot::Sender<(Counters, usize)>>,
+    ask: mpsc::UnboundedSender<oneshot::Sender<(GateCounters, usize)>>,
 }
 
 impl Echo {
     async fn start(endpoint: Endpoint, options: RouterOptions) -> Echo {
         let io = IoThread::start("churn-router").unwrap();
         let (tell, bound) = oneshot::channel();
-        let (ask, mut asked) = mpsc::unbounded_channel::<oneshot::Sender<(Counters, usize)>>();
+        let (ask, mut asked) = mpsc::unbounded_channel::<oneshot::Sender<(GateCounters, usize)>>();
         drop(io.run(move || async move {
             let mut router = Router::bind(&endpoint, options).await.unwrap();
             tell.send(router.endpoint().clone()).unwrap();
@@ -91,7 +92,7 @@ impl Echo {
     }
 
     /// The counters once so many connections have come, and each has ended, one way or another.
-    async fn settled(&self, connections: usize) -> Counters {
+    async fn settled(&self, connections: usize) -> GateCounters {
         let settling = async {
             loop {
                 let (answer, answered) = oneshot::channel();

@@ -18,9 +18,12 @@ use super::endpoint::Endpoint;
 use super::gate::Entry;
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
 use super::link::{CloseReason, Link, LinkLimits, Links, News, Order, SendError};
-use super::relay::{Joined, Relay};
-use super::router::encoded_size;
+use super::places::One;
+use super::relay::{Bounds, Joined, Relay};
+use super::router::{COMMANDS, encoded_size};
 use super::stream::{Peer, PeerAddress, Stream};
+use super::throttle::Rates;
+use super::unfinished::Unfinished;
 use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
 
 /// How a [`Dealer`] shows itself, and its limits.
@@ -70,8 +73,11 @@ impl DealerOptions {
         DealerOptions { shows: SocketType::Sub, ..DealerOptions::dealer() }
     }
 
-    fn limits(&self) -> Limits {
-        Limits { frame: self.frame_limit, frames: self.frames_limit, message: self.message_limit }
+    fn bounds(&self) -> Bounds {
+        let frames =
+            Limits { frame: self.frame_limit, frames: self.frames_limit, message: self.message_limit };
+        // Its owner chose the other side, and takes what it sends as fast as it comes.
+        Bounds { frames, commands: COMMANDS, rates: Rates::default() }
     }
 
     fn link_limits(&self) -> LinkLimits {
@@ -80,6 +86,8 @@ impl DealerOptions {
             low_water: self.low_water,
             stall_timeout: self.stall_timeout,
             linger: self.linger,
+            first_message_timeout: None,
+            idle_timeout: None,
         }
     }
 }
@@ -152,11 +160,13 @@ impl Dealer {
             Ok(pair) => pair.map_err(DialError::Local)?,
             Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
         };
-        let links = Rc::new(Links::new(options.link_limits()));
-        let link = Rc::new(Link::new(Links::number(), Peer { address, socket, name: None }, 0));
+        // One connection can have no more unfinished than one message.
+        let links = Rc::new(Links::new(options.link_limits(), Unfinished::new(usize::MAX)));
+        let peer = Peer { address, socket, name: None };
+        let link = Rc::new(Link::new(Links::number(), peer, 0, &links.limits));
         link.announced.set(true);
         let joined = Joined { outer, from_outer, inner, from_inner };
-        spawn_local(relay(joined, links.clone(), link.clone(), options.limits()));
+        spawn_local(relay(joined, links.clone(), link.clone(), options.bounds()));
         Ok(Dealer { socket: Some(dealer), links, link, closed: false })
     }
 
@@ -251,7 +261,8 @@ impl Dealer {
     }
 }
 
-async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, limits: Limits) {
+async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds) {
+    let _counted = One::dialled();
     let mut entry = Entry::insert(&links, link.clone());
     let ticking = async {
         let mut tick = tokio::time::interval(links.tick_interval());
@@ -261,7 +272,7 @@ async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, limits:
         }
     };
     tokio::select! {
-        reason = Relay::run(joined, links.clone(), link, limits) => entry.reason = reason,
+        reason = Relay::run(joined, links.clone(), link, bounds) => entry.reason = reason,
         () = ticking => {}
     }
 }

@@ -5,23 +5,30 @@ use std::io;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use zeromq::Socket as _;
 
 use super::inner::{Folder, INNER_TIMEOUT, connect, shake};
 use super::link::{CloseReason, Link, Links};
+use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
 use super::stream::{Listener, Peer, PeerAddress, Stream, is_want};
+use super::unfinished::Unfinished;
 use crate::protocol::zmtp::{Handshake, SocketType};
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
 const REST: Duration = Duration::from_millis(100);
+
+/// While as many handshakes are under way as may be, one that has taken so long gives way. Honest ones take three round trips, and a client whose
+/// handshake was cut dials again.
+const DRAGS_ON: Duration = Duration::from_secs(1);
 
 /// How many inner connections may wait for the crate's accept loop; the system may allow fewer.
 const INNER_BACKLOG: i32 = 4096;
@@ -42,8 +49,13 @@ pub(crate) struct Gate {
     /// The last one is given new connections, the others keep those that they have.
     pub cores: RefCell<Vec<Core>>,
     folder: Folder,
-    /// Strangers, from being accepted to their end.
-    open: Cell<usize>,
+    places: Arc<Places>,
+    /// Handshakes under way.
+    greeting: Cell<usize>,
+    /// Tells those of them that drag on that there is no room for more.
+    crowded: Notify,
+    /// Tells that there is room again.
+    greeted: Notify,
     /// Tells strangers in the middle of a handshake that the socket is being drained.
     pub draining: Notify,
 }
@@ -51,11 +63,14 @@ pub(crate) struct Gate {
 impl Gate {
     pub async fn new(options: RouterOptions) -> io::Result<Gate> {
         let gate = Gate {
-            links: Rc::new(Links::new(options.link_limits())),
+            links: Rc::new(Links::new(options.link_limits(), Unfinished::new(options.unfinished_limit))),
+            places: Places::new(options.connections_limit, options.address_limit),
             options,
             cores: RefCell::default(),
             folder: Folder::new()?,
-            open: Cell::new(0),
+            greeting: Cell::new(0),
+            crowded: Notify::new(),
+            greeted: Notify::new(),
             draining: Notify::new(),
         };
         gate.renew().await?;
@@ -102,7 +117,7 @@ impl Gate {
         let mut listener = Some(listener);
         loop {
             tokio::select! {
-                accepted = accept(listener.as_ref()), if resting.is_none() && listener.is_some() => match accepted {
+                accepted = self.accept(listener.as_ref()), if resting.is_none() && listener.is_some() => match accepted {
                     Ok((stream, address)) => self.admit(stream, address, &mut connections),
                     Err(error) => {
                         self.links.count(|counters| counters.accept_errors += 1);
@@ -126,20 +141,27 @@ impl Gate {
 
     fn admit(self: &Rc<Self>, stream: Stream, address: PeerAddress, connections: &mut JoinSet<()>) {
         self.links.count(|counters| counters.accepted += 1);
-        if self.open.get() >= self.options.connections_limit {
+        let place = match self.places.take(address) {
+            Ok(place) => place,
             // Closed rather than left waiting: it learns at once that it should try elsewhere or later.
-            self.links.count(|counters| counters.turned_away += 1);
-            return;
-        }
-        self.open.set(self.open.get() + 1);
-        let place = Place(self.clone());
-        connections.spawn_local(async move { place.0.connection(stream, address).await });
+            Err(why) => {
+                self.links.count(|counters| match why {
+                    NoPlace::Full => counters.turned_away += 1,
+                    NoPlace::Address => counters.turned_away_by_address += 1,
+                });
+                return self.links.complain(&address, &why);
+            }
+        };
+        let (gate, greeting) = (self.clone(), Greeting::new(self.clone()));
+        connections.spawn_local(async move { gate.connection(stream, address, greeting, place).await });
     }
 
-    async fn connection(&self, mut outer: Stream, address: PeerAddress) {
+    async fn connection(&self, mut outer: Stream, address: PeerAddress, greeting: Greeting, _place: Place) {
         let Some((socket, from_outer)) = self.greet(&mut outer, address).await else { return };
+        drop(greeting);
         let Some((number, path)) = self.assign() else { return };
-        let link = Rc::new(Link::new(Links::number(), Peer { address, socket, name: None }, number));
+        let peer = Peer { address, socket, name: None };
+        let link = Rc::new(Link::new(Links::number(), peer, number, &self.links.limits));
         let mut entry = Entry::insert(&self.links, link.clone());
         let (inner, from_inner) = match timeout(INNER_TIMEOUT, connect(&path, link.id.0)).await {
             Ok(Ok(connected)) => connected,
@@ -147,7 +169,7 @@ impl Gate {
             Err(_) => return tracing::warn!(%address, "the inner connection took too long"),
         };
         let joined = Joined { outer, from_outer, inner, from_inner };
-        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.limits()).await;
+        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.bounds()).await;
     }
 
     /// Carries the handshake through, unless the stranger fails, dawdles, or a drain begins.
@@ -161,20 +183,49 @@ impl Gate {
         };
         let greeted = tokio::select! {
             greeted = timeout(self.options.handshake_timeout, greeting) => greeted,
+            () = self.crowd_out() => {
+                self.links.count(|counters| counters.handshakes_crowded_out += 1);
+                self.links.complain(&address, &"its handshake dragged on while too many were under way");
+                return None;
+            }
             () = self.draining.notified() => return None,
         };
         match greeted {
             Ok(Ok(shaken)) => Some(shaken),
             Ok(Err(error)) => {
                 self.links.count(|counters| counters.refused += 1);
-                tracing::debug!(%address, %error, "a handshake failed");
+                self.links.complain(&address, &error);
                 None
             }
             Err(_) => {
                 self.links.count(|counters| counters.handshake_timeouts += 1);
-                tracing::debug!(%address, "a handshake took too long");
+                self.links.complain(&address, &"its handshake took too long");
                 None
             }
+        }
+    }
+
+    /// Returns when a handshake that began now has dragged on and there is no room for another.
+    async fn crowd_out(&self) {
+        sleep(DRAGS_ON).await;
+        loop {
+            let crowded = self.crowded.notified();
+            if self.greeting.get() >= self.options.handshakes_limit {
+                return;
+            }
+            crowded.await;
+        }
+    }
+
+    /// Accepts when there is room for a handshake. Until then strangers wait with the system, which bounds them too.
+    async fn accept(&self, listener: Option<&Listener>) -> io::Result<(Stream, PeerAddress)> {
+        let Some(listener) = listener else { return std::future::pending().await };
+        loop {
+            let greeted = self.greeted.notified();
+            if self.greeting.get() < self.options.handshakes_limit {
+                return listener.accept().await;
+            }
+            greeted.await;
         }
     }
 
@@ -187,25 +238,29 @@ impl Gate {
     }
 }
 
-async fn accept(listener: Option<&Listener>) -> io::Result<(Stream, PeerAddress)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn rest(until: Option<Instant>) {
     if let Some(until) = until {
         sleep_until(until).await;
     }
 }
 
-/// A stranger's place among [`RouterOptions::connections_limit`], given back whatever becomes of it.
-struct Place(Rc<Gate>);
+/// One of [`RouterOptions::handshakes_limit`], given back whatever becomes of it.
+struct Greeting(Rc<Gate>);
 
-impl Drop for Place {
+impl Greeting {
+    fn new(gate: Rc<Gate>) -> Greeting {
+        gate.greeting.set(gate.greeting.get() + 1);
+        if gate.greeting.get() >= gate.options.handshakes_limit {
+            gate.crowded.notify_waiters();
+        }
+        Greeting(gate)
+    }
+}
+
+impl Drop for Greeting {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
+        self.0.greeting.set(self.0.greeting.get() - 1);
+        self.0.greeted.notify_one();
     }
 }
 

@@ -15,7 +15,9 @@ use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use super::stream::Peer;
+use super::unfinished::{Part, Unfinished};
 use crate::protocol::ConnectionId;
+use crate::protocol::gate::{Complaints, GateCounters};
 use crate::protocol::zmtp::Violation;
 
 /// Why a connection ended.
@@ -28,6 +30,12 @@ pub enum CloseReason {
     Broken(io::ErrorKind),
     /// The stranger broke the protocol or a limit.
     Violation(Violation),
+    /// The stranger sent more commands than it may.
+    Commands,
+    /// Unfinished messages took too much memory, and the stranger's weighed most.
+    Unfinished,
+    /// No whole message came in time after the handshake.
+    NoMessage,
     /// The stranger did not take what it was sent: too much was outstanding, or nothing moved for too long.
     TooSlow,
     /// It said nothing for longer than it was allowed to.
@@ -39,6 +47,14 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Whether it was the stranger's doing, and not in order.
+    fn is_fault(self) -> bool {
+        !matches!(
+            self,
+            CloseReason::Peer | CloseReason::Broken(_) | CloseReason::Requested | CloseReason::Released
+        )
+    }
+
     /// Whether the stranger still gets what it was sent before.
     fn is_graceful(self) -> bool {
         matches!(self, CloseReason::Requested | CloseReason::Released | CloseReason::Idle)
@@ -51,6 +67,11 @@ impl fmt::Display for CloseReason {
             CloseReason::Peer => f.write_str("the peer ended the connection"),
             CloseReason::Broken(kind) => write!(f, "the connection broke: {kind}"),
             CloseReason::Violation(violation) => write!(f, "the peer sent {violation}"),
+            CloseReason::Commands => f.write_str("the peer sent more commands than it may"),
+            CloseReason::Unfinished => {
+                f.write_str("unfinished messages took too much memory, and the peer's weighed most")
+            }
+            CloseReason::NoMessage => f.write_str("the peer shook hands and then sent no message in time"),
             CloseReason::TooSlow => f.write_str("the peer does not take what it is sent"),
             CloseReason::Idle => f.write_str("the peer said nothing for too long"),
             CloseReason::Requested => f.write_str("closed on this side"),
@@ -68,31 +89,6 @@ pub enum SendError {
     /// The peer takes less than it is sent. A `Router` closes its connection; a `Dealer` keeps it, unless its message queue is full.
     #[error("the peer does not take what it is sent")]
     Full,
-}
-
-/// What happened at a gate so far. All only ever rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Of these: closed at once, because as many as may be were open.
-    pub turned_away: u64,
-    /// Of these: gone before the handshake was done, or refused by it.
-    pub refused: u64,
-    /// Of these: closed because the handshake took too long.
-    pub handshake_timeouts: u64,
-    /// Connections that came through the handshake.
-    pub opened: u64,
-    /// Connections closed, after they had opened.
-    pub closed: u64,
-    /// Of these: because the peer broke the protocol or a limit.
-    pub violations: u64,
-    /// Of these: because the peer did not take what it was sent.
-    pub too_slow: u64,
-    /// Times that accepting failed, mostly for want of descriptors.
-    pub accept_errors: u64,
-    /// Times that the crate's socket was renewed.
-    pub renewals: u64,
 }
 
 /// What the owner wants of a connection.
@@ -119,6 +115,10 @@ pub(crate) struct LinkLimits {
     pub low_water: usize,
     pub stall_timeout: Duration,
     pub linger: Duration,
+    /// For the first whole message, from the end of the handshake on.
+    pub first_message_timeout: Option<Duration>,
+    /// Until the owner sets another.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// One connection behind a gate.
@@ -141,10 +141,16 @@ pub(crate) struct Link {
     /// When a graceful close has taken long enough.
     deadline: Cell<Option<Instant>>,
     relay: RefCell<Option<Waker>>,
+    since: Instant,
+    /// A whole message came.
+    spoke: Cell<bool>,
+    /// It is not being read, so its silence is ours.
+    held_up: Cell<bool>,
+    unfinished: Part,
 }
 
 impl Link {
-    pub fn new(id: ConnectionId, peer: Peer, core: u64) -> Link {
+    pub fn new(id: ConnectionId, peer: Peer, core: u64, limits: &LinkLimits) -> Link {
         let now = Instant::now();
         Link {
             id,
@@ -158,9 +164,13 @@ impl Link {
             written: Cell::new(0),
             heard_since: Cell::new((0, now)),
             written_since: Cell::new((0, now)),
-            idle_timeout: Cell::new(None),
+            idle_timeout: Cell::new(limits.idle_timeout),
             deadline: Cell::new(None),
             relay: RefCell::new(None),
+            since: now,
+            spoke: Cell::new(false),
+            held_up: Cell::new(false),
+            unfinished: Part::new(now),
         }
     }
 
@@ -213,6 +223,21 @@ impl Link {
         self.heard.set(self.heard.get() + bytes as u64);
     }
 
+    /// A whole message came.
+    pub fn spoke(&self) {
+        self.spoke.set(true);
+    }
+
+    /// Whether it is not being read for reasons of ours.
+    pub fn set_held_up(&self, held_up: bool) {
+        self.held_up.set(held_up);
+    }
+
+    /// How long it has been there.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// Looks what has changed since last time, and closes what has stood still for too long.
     fn tick(&self, now: Instant, limits: &LinkLimits) {
         let still = |since: &Cell<(u64, Instant)>, count: u64| {
@@ -221,6 +246,9 @@ impl Link {
             }
             now - since.get().1
         };
+        if self.held_up.get() {
+            self.heard_since.set((self.heard.get(), now));
+        }
         let silent = still(&self.heard_since, self.heard.get());
         if self.outstanding.get() == 0 {
             self.written_since.set((self.written.get(), now));
@@ -231,6 +259,10 @@ impl Link {
         }
         if self.idle_timeout.get().is_some_and(|timeout| silent >= timeout) {
             self.close(CloseReason::Idle);
+        }
+        let mute = limits.first_message_timeout.filter(|_| !self.spoke.get());
+        if mute.is_some_and(|timeout| now - self.since >= timeout) {
+            self.close(CloseReason::NoMessage);
         }
         if self.deadline.get().is_some_and(|deadline| now >= deadline) {
             self.close(CloseReason::TooSlow); // turns a graceful close into an abort
@@ -248,22 +280,28 @@ fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
 
 /// The connections of one socket.
 pub(crate) struct Links {
-    limits: LinkLimits,
+    pub limits: LinkLimits,
     table: RefCell<HashMap<ConnectionId, Rc<Link>>>,
     /// At most one of each kind a connection.
     news: RefCell<VecDeque<News>>,
     owner: RefCell<Option<Waker>>,
-    counters: Cell<Counters>,
+    counters: Cell<GateCounters>,
+    unfinished: Unfinished,
+    complaints: RefCell<Complaints>,
+    origin: Instant,
 }
 
 impl Links {
-    pub fn new(limits: LinkLimits) -> Links {
+    pub fn new(limits: LinkLimits, unfinished: Unfinished) -> Links {
         Links {
             limits,
             table: RefCell::default(),
             news: RefCell::default(),
             owner: RefCell::default(),
             counters: Cell::default(),
+            unfinished,
+            complaints: RefCell::new(Complaints::new(Duration::ZERO)),
+            origin: Instant::now(),
         }
     }
 
@@ -284,16 +322,39 @@ impl Links {
     /// The connection has ended and is not known any more. Its owner hears of it if it ever heard of the connection.
     pub fn remove(&self, id: ConnectionId, reason: CloseReason) {
         let Some(link) = self.table.borrow_mut().remove(&id) else { return };
+        self.unfinished.set(&link.unfinished, 0);
+        self.count(|counters| count_end(counters, reason));
+        if reason.is_fault() {
+            self.complain(&link.peer, &reason);
+        }
         if link.announced.get() {
-            self.count(|counters| {
-                counters.closed += 1;
-                match reason {
-                    CloseReason::Violation(_) => counters.violations += 1,
-                    CloseReason::TooSlow => counters.too_slow += 1,
-                    _ => {}
-                }
-            });
+            self.count(|counters| counters.closed += 1);
             self.tell(News::Closed(id, reason));
+        }
+    }
+
+    /// Tells of a peer that broke a rule, unless too many did just now.
+    pub fn complain(&self, peer: &dyn fmt::Display, reason: &dyn fmt::Display) {
+        if let Some(untold) = self.complaints.borrow_mut().tell(self.origin.elapsed()) {
+            tracing::warn!(%peer, %reason, untold, "a connection was closed");
+        }
+    }
+
+    /// Its unfinished message takes so many bytes now. If that is too much in all, somebody's connection is closed.
+    pub fn set_unfinished(&self, link: &Link, bytes: usize) {
+        if !self.unfinished.set(&link.unfinished, bytes) {
+            return;
+        }
+        let now = Instant::now();
+        let table = self.table.borrow();
+        while self.unfinished.is_too_much() {
+            let open = table.values().filter(|link| link.order.get() == Order::Relay);
+            let Some(heaviest) = open.max_by_key(|link| link.unfinished.weight(now)) else { return };
+            if heaviest.unfinished.weight(now) == 0 {
+                return; // the sum is another thread's
+            }
+            heaviest.close(CloseReason::Unfinished);
+            self.unfinished.set(&heaviest.unfinished, 0);
         }
     }
 
@@ -349,19 +410,21 @@ impl Links {
         register(&self.owner, cx);
     }
 
-    pub fn count(&self, how: impl FnOnce(&mut Counters)) {
+    pub fn count(&self, how: impl FnOnce(&mut GateCounters)) {
         let mut counters = self.counters.get();
         how(&mut counters);
         self.counters.set(counters);
     }
 
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> GateCounters {
         self.counters.get()
     }
 
     /// How often [`tick`](Links::tick) should be called: time-outs are kept to a quarter more than they say.
     pub fn tick_interval(&self) -> Duration {
-        let shortest = self.limits.stall_timeout.min(self.limits.linger);
+        let LinkLimits { stall_timeout, linger, first_message_timeout, idle_timeout, .. } = self.limits;
+        let others = [Some(linger), first_message_timeout, idle_timeout].into_iter().flatten();
+        let shortest = others.fold(stall_timeout, Duration::min);
         (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 
@@ -371,5 +434,26 @@ impl Links {
         for link in self.table.borrow().values() {
             link.tick(now, &self.limits);
         }
+        if let Some(untold) = self.complaints.borrow_mut().remainder(self.origin.elapsed()) {
+            tracing::warn!(untold, "more connections were closed");
+        }
     }
+}
+
+fn count_end(counters: &mut GateCounters, reason: CloseReason) {
+    *match reason {
+        CloseReason::Peer => &mut counters.ended_by_peer,
+        CloseReason::Broken(_) => &mut counters.broken,
+        CloseReason::Violation(Violation::Flags) => &mut counters.bad_flags,
+        CloseReason::Violation(Violation::Frame) => &mut counters.frames_too_long,
+        CloseReason::Violation(Violation::Frames) => &mut counters.too_many_frames,
+        CloseReason::Violation(Violation::Message) => &mut counters.messages_too_long,
+        CloseReason::Violation(Violation::Command) => &mut counters.bad_commands,
+        CloseReason::Commands => &mut counters.too_many_commands,
+        CloseReason::Unfinished => &mut counters.unfinished,
+        CloseReason::NoMessage => &mut counters.no_first_message,
+        CloseReason::TooSlow => &mut counters.too_slow,
+        CloseReason::Idle => &mut counters.idle,
+        CloseReason::Requested | CloseReason::Released => return,
+    } += 1;
 }

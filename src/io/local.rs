@@ -6,6 +6,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecv
 use super::{CloseReason, Dealer, DealerEvent, Router, RouterEvent, SendError};
 use super::{DealerOptions, DialError, Endpoint, Peer, PeerAddress};
 use crate::protocol::ConnectionId;
+use crate::protocol::gate::GateCounters;
 use crate::protocol::zmtp::SocketType;
 use std::future::Future;
 use std::pin::Pin;
@@ -70,18 +71,23 @@ impl Port {
         }
     }
 
-    /// See [`Router::outstanding`]. Within the process nothing is.
-    pub fn outstanding(&self, to: ConnectionId) -> usize {
-        match self {
-            Port::Router(router) => router.outstanding(to),
-            Port::Local(_) => 0,
-        }
+    /// See [`Router::is_behind`]. Within the process nothing is outstanding.
+    pub fn is_behind(&self, who: ConnectionId) -> bool {
+        matches!(self, Port::Router(router) if router.is_behind(who))
     }
 
     /// See [`Router::set_idle_timeout`]. The process does not lose itself.
     pub fn set_idle_timeout(&mut self, who: ConnectionId, timeout: Option<Duration>) {
         if let Port::Router(router) = self {
             router.set_idle_timeout(who, timeout);
+        }
+    }
+
+    /// See [`Router::counters`]. Within the process there is no gate.
+    pub fn counters(&self) -> GateCounters {
+        match self {
+            Port::Router(router) => router.counters(),
+            Port::Local(_) => GateCounters::default(),
         }
     }
 

@@ -13,6 +13,8 @@ use tokio::net::UnixStream;
 use super::backlog::{Backlog, poll_read, with_scratch};
 use super::link::{CloseReason, Link, Links, Order};
 use super::spin::{self, Cause};
+use super::throttle::{Rates, Throttle};
+use crate::protocol::gate::{Bucket, Rate};
 use crate::protocol::zmtp::{self, Command, Inspector, Limits};
 
 /// Reads of one direction before other tasks of the thread have their turn: up to 1 MiB.
@@ -34,8 +36,20 @@ pub(crate) struct Relay<S> {
     to_outer: Backlog,
     /// The newest PING that waits for a message to end. One place: who asks twice before it is answered gets one answer.
     ping: Option<zmtp::Context>,
+    commands: Bucket,
+    throttle: Throttle,
     inner_ended: bool,
     half_closed: bool,
+}
+
+/// What a stranger may send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub frames: Limits,
+    /// More closes the connection: each may cost an answer.
+    pub commands: Rate,
+    /// More is not read for a while.
+    pub rates: Rates,
 }
 
 /// A connection as the gate hands it over after the handshakes, with what was read beyond them.
@@ -50,18 +64,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     /// Relays until the connection has ended on both sides; returns why.
     ///
     /// When it returns, the crate's socket has handed out every message of this connection that it ever will.
-    pub async fn run(joined: Joined<S>, links: Rc<Links>, link: Rc<Link>, limits: Limits) -> CloseReason {
+    pub async fn run(joined: Joined<S>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds) -> CloseReason {
         let Joined { outer, from_outer, inner, from_inner } = joined;
         let mut relay = Relay {
             links,
             link,
             outer,
             inner,
-            inward: Inspector::new(limits),
+            inward: Inspector::new(bounds.frames),
             outward: Inspector::new(Limits::NONE),
             to_inner: Backlog::default(),
             to_outer: Backlog::default(),
             ping: None,
+            commands: Bucket::new(bounds.commands, Default::default()),
+            throttle: Throttle::new(bounds.rates),
             inner_ended: false,
             half_closed: false,
         };
@@ -106,10 +122,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
 
     fn poll_inward(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<CloseReason> {
         for _ in 0..TURNS {
+            self.link.set_held_up(true);
             if ready!(self.to_inner.poll_flush(&mut self.inner, cx, |_| ())).is_err() {
                 return Poll::Ready(CloseReason::Released);
             }
-            let taken = match ready!(poll_read(&mut self.outer, cx, scratch)) {
+            ready!(self.throttle.poll_ready(cx));
+            self.link.set_held_up(false);
+            let taken = match ready!(poll_read(&mut self.outer, cx, self.throttle.clip(scratch))) {
                 Ok([]) => Err(CloseReason::Peer),
                 Ok(bytes) => self.take_in(bytes, cx),
                 Err(error) => Err(CloseReason::Broken(error.kind())),
@@ -145,11 +164,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     fn take_in(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.link.heard(bytes.len());
         spin::note(Cause::Heard);
+        let (length, before) = (bytes.len(), self.inward.messages());
         while !bytes.is_empty() {
             let seen = self.inward.inspect(bytes).map_err(CloseReason::Violation)?;
             let (pass, rest) = bytes.split_at(seen.pass);
             self.to_inner.write(&mut self.inner, cx, pass, |_| ()).map_err(|_| CloseReason::Released)?;
             bytes = &rest[seen.skip..];
+            if seen.command.is_some() && !self.commands.take(self.link.age()) {
+                return Err(CloseReason::Commands);
+            }
             if let Some(Command::Ping(context)) = seen.command {
                 self.ping = Some(context);
                 if self.outward.at_boundary() {
@@ -157,7 +180,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 }
             }
         }
+        self.account(self.inward.messages() - before, length);
         Ok(())
+    }
+
+    /// So much came in.
+    fn account(&mut self, messages: u64, bytes: usize) {
+        if messages > 0 {
+            self.link.spoke();
+        }
+        let unfinished = usize::try_from(self.inward.unfinished()).unwrap_or(usize::MAX);
+        self.links.set_unfinished(&self.link, unfinished);
+        if self.throttle.charge(messages, bytes) {
+            self.links.count(|counters| counters.throttled += 1);
+        }
     }
 
     /// Passes on what the crate's socket sent. An answer to a PING has its place where a message ends.

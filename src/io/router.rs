@@ -15,10 +15,17 @@ use zeromq::{SocketRecv, SocketSend, ZmqMessage};
 use super::descriptors;
 use super::endpoint::Endpoint;
 use super::gate::Gate;
-use super::link::{CloseReason, Counters, Link, LinkLimits, News, Order, SendError};
+use super::link::{CloseReason, Link, LinkLimits, News, Order, SendError};
+use super::relay::Bounds;
 use super::stream::{Listener, Peer};
+use super::throttle::Rates;
 use crate::protocol::ConnectionId;
+use crate::protocol::gate::{GateCounters, Rate};
 use crate::protocol::zmtp::{Limits, SocketType};
+
+/// Commands of one connection. Heartbeats come every few seconds, at the most eager every 10 ms; and a peer may have queued some while this process was
+/// stopped.
+pub(super) const COMMANDS: Rate = Rate { per_second: 100, burst: 1000 };
 
 /// How a [`Router`] shows itself, and its limits.
 #[derive(Clone, Debug)]
@@ -28,14 +35,31 @@ pub struct RouterOptions {
     /// How long a stranger may take for greeting and READY. 5 s: enough for any network, and few places are held by silence.
     pub handshake_timeout: Duration,
     /// Strangers at once, greeted or not; one more is closed at once. As many as there are descriptors for, at three each; to find out, the process's
-    /// soft limit of descriptors is raised to the hard one.
+    /// soft limit of descriptors is raised to the hard one. All sockets of the process together never have more than that.
     pub connections_limit: usize,
+    /// Strangers at once from one address. A quarter of those if `None`.
+    pub address_limit: Option<usize>,
+    /// Handshakes under way; strangers beyond wait with the system. 1,024: as many a second at least come through, whatever others do.
+    pub handshakes_limit: usize,
+    /// How long a stranger may take for its first whole message. 30 s: honest ones say hello, or subscribe, at once.
+    pub first_message_timeout: Option<Duration>,
+    /// How long a stranger may be silent, until the owner sets another time for it. A server: 60 s, four times what it gives those who said hello, since who
+    /// said none can do nothing. A publisher: for ever, as a subscriber that has subscribed has no more to say.
+    pub idle_timeout: Option<Duration>,
+    /// Messages of one stranger; it is not read for a while if there are more. No limit.
+    pub messages_rate: Option<Rate>,
+    /// Bytes of one stranger; it is not read for a while if there are more. No limit.
+    pub bytes_rate: Option<Rate>,
+    /// Commands of one stranger; more close its connection. 100 a second, 1,000 at once.
+    pub commands_rate: Rate,
     /// Bytes in one frame. 16 MiB: larger things belong in a store, not in a message.
     pub frame_limit: u64,
     /// Frames in one message. 4,098: what the decoder of headers takes, and the empty frame of a REQ socket.
     pub frames_limit: u32,
     /// Bytes in one message. 32 MiB. An unfinished message is held in memory, so this is what one connection can cost.
     pub message_limit: u64,
+    /// Bytes of unfinished messages of all strangers together; beyond, whose weighs most by bytes and time is closed. 256 MiB: sixteen of the longest frames.
+    pub unfinished_limit: usize,
     /// Bytes that may be handed over to one connection and not written to its stranger. 64 MiB: two of the longest messages. More closes it.
     pub outstanding_limit: usize,
     /// When so few are left after there were more, [`RouterEvent::Writable`] says so. 64 KiB: one write's worth, so the pipe does not run dry.
@@ -55,9 +79,17 @@ impl RouterOptions {
             shows: SocketType::Router,
             handshake_timeout: Duration::from_secs(5),
             connections_limit: descriptors::connections_limit(),
+            address_limit: None,
+            handshakes_limit: 1024,
+            first_message_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: Some(Duration::from_secs(60)),
+            messages_rate: None,
+            bytes_rate: None,
+            commands_rate: COMMANDS,
             frame_limit: 16 << 20,
             frames_limit: 4098,
             message_limit: 32 << 20,
+            unfinished_limit: 256 << 20,
             outstanding_limit: 64 << 20,
             low_water: 64 << 10,
             stall_timeout: Duration::from_secs(30),
@@ -68,11 +100,19 @@ impl RouterOptions {
 
     /// Shows a PUB: takes SUB and XSUB, whose subscriptions come as messages of one frame: 1 or 0, then the topic.
     pub fn publisher() -> RouterOptions {
-        RouterOptions { shows: SocketType::Pub, ..RouterOptions::router() }
+        RouterOptions { shows: SocketType::Pub, idle_timeout: None, ..RouterOptions::router() }
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        Limits { frame: self.frame_limit, frames: self.frames_limit, message: self.message_limit }
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            frames: Limits {
+                frame: self.frame_limit,
+                frames: self.frames_limit,
+                message: self.message_limit,
+            },
+            commands: self.commands_rate,
+            rates: Rates { messages: self.messages_rate, bytes: self.bytes_rate },
+        }
     }
 
     pub(super) fn link_limits(&self) -> LinkLimits {
@@ -81,6 +121,8 @@ impl RouterOptions {
             low_water: self.low_water,
             stall_timeout: self.stall_timeout,
             linger: self.linger,
+            first_message_timeout: self.first_message_timeout,
+            idle_timeout: self.idle_timeout,
         }
     }
 }
@@ -211,6 +253,11 @@ impl Router {
         self.gate.links.find(to).map_or(0, |link| link.outstanding())
     }
 
+    /// Whether more than half of what may be outstanding is: to give it more to answer would end in closing it.
+    pub fn is_behind(&self, who: ConnectionId) -> bool {
+        self.outstanding(who) > self.gate.options.outstanding_limit / 2
+    }
+
     /// Closes a connection: what was handed over has [`RouterOptions::linger`] to be written, what the stranger says is dropped from now on.
     /// [`RouterEvent::Closed`] follows.
     pub fn close(&mut self, who: ConnectionId) {
@@ -232,7 +279,7 @@ impl Router {
     }
 
     /// What has happened so far.
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> GateCounters {
         self.gate.links.counters()
     }
 

@@ -186,7 +186,9 @@ impl Fanout {
             self.close(connection, Closing::SubscriptionTooLong);
         } else if let Some(count) = subscriber.prefixes.get_mut(prefix) {
             *count = count.saturating_add(1);
-        } else if subscriber.prefixes.len() + subscriber.denied.len() >= self.limits.subscriptions {
+        } else if subscriber.prefixes.len() + subscriber.denied.len() >= self.limits.subscriptions
+            || self.counters.subscriptions >= self.limits.subscriptions_in_all as u64
+        {
             self.close(connection, Closing::TooManySubscriptions);
         } else if prefix.contains(&b'/') && !subscriber.may_read(prefix) {
             // A prefix without `/` may stand for several topics, and what it may not read of them is left out.

@@ -8,6 +8,7 @@ pub mod dedup;
 pub mod fanout;
 #[cfg(feature = "sabotage")]
 mod fingerprint;
+pub mod gate;
 pub mod prefixes;
 pub mod recent;
 pub mod replica;

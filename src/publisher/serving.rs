@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-use super::Shared;
+use super::{PublisherCounters, Shared};
 use crate::io::{Router, RouterEvent, SendError};
 use crate::principal::{Principal, Rules};
 use crate::protocol::fanout::{Closing, Envelope, Fanout, Limits, Permit, Published};
@@ -138,7 +138,8 @@ impl Serving {
                 break;
             }
         }
-        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = self.fanout.counters();
+        let counters = PublisherCounters { gate: self.router.counters(), ..self.fanout.counters() };
+        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
         yield_now().await;
     }
 

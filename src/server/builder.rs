@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Server;
 use crate::error::SetupError;
-use crate::io::{RouterOptions, Spin};
+use crate::gate::Gate;
+use crate::io::Spin;
 use crate::protocol::{dedup, wire};
 use crate::store::Store;
 
@@ -26,7 +27,7 @@ pub(super) struct Settings {
     pub heartbeat: Duration,
     pub wire: wire::Limits,
     pub dedup: dedup::Limits,
-    pub router: RouterOptions,
+    pub gate: Gate,
     pub store: Store,
 }
 
@@ -49,7 +50,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(5),
             wire: wire::Limits::default(),
             dedup: dedup::Limits::default(),
-            router: RouterOptions::router(),
+            gate: Gate::new(),
             store: Store::memory(),
         }
     }
@@ -121,11 +122,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn body_limit(mut self, bytes: u32) -> Self {
         self.settings.wire.body = bytes;
-        let router = &mut self.settings.router;
-        router.frame_limit = router.frame_limit.max(u64::from(bytes));
-        router.message_limit = router.message_limit.max(2 * u64::from(bytes));
-        // Replies are produced until half of it is used, and the longest message comes on top.
-        router.outstanding_limit = router.outstanding_limit.max(4 * bytes as usize);
+        self
+    }
+
+    /// What peers may do before anything is known of them: how many connect, how fast, how much. Default: [`Gate::new`], each limit with its reason.
+    #[must_use]
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.settings.gate = gate;
         self
     }
 

@@ -1,5 +1,7 @@
 //! What a server counts.
 
+use crate::protocol::gate::GateCounters;
+
 /// What happened at a server so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,4 +34,6 @@ pub struct ServerCounters {
     pub running: usize,
     /// Calls that wait for a handler.
     pub queued: usize,
+    /// What happened at its gate: who was turned away, and which connections were closed for what.
+    pub gate: GateCounters,
 }

@@ -93,7 +93,7 @@ impl Server {
         let (bound, is_bound) = oneshot::channel();
         let (publish, counters) = watch::channel(ServerCounters::default());
         let ended = thread.run(move || async move {
-            let router = match io::Router::bind(&parsed, settings.router.clone()).await {
+            let router = match io::Router::bind(&parsed, settings.gate.router(settings.wire.body)).await {
                 Ok(router) => router,
                 Err(error) => return drop(bound.send(Err(error.to_string()))),
             };

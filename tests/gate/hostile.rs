@@ -35,7 +35,7 @@ async fn violates(options: RouterOptions, said: Vec<u8>, violation: Violation) {
     };
     let mut echo = attack(options, hostile).await;
     assert_eq!(echo.next_closed().await, CloseReason::Violation(violation));
-    assert_eq!(echo.counters().await.violations, 1);
+    assert_eq!(echo.counters().await.violations(), 1);
 }
 
 #[tokio::test]

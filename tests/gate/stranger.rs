@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
-use selfsame::io::{CloseReason, Counters, IoThread, Router, RouterEvent, RouterOptions};
+use selfsame::GateCounters;
+use selfsame::io::{CloseReason, IoThread, Router, RouterEvent, RouterOptions};
 use tokio::sync::{mpsc, oneshot};
 
 /// Longer than anything takes here; only a bug makes a test wait for it.
@@ -20,7 +21,7 @@ pub struct Echo {
 }
 
 enum Ask {
-    Counters(oneshot::Sender<(Counters, usize)>),
+    Counters(oneshot::Sender<(GateCounters, usize)>),
     Drain(Duration, oneshot::Sender<()>),
 }
 
@@ -55,12 +56,12 @@ impl Echo {
         Echo { _io: io, address, closed, ask }
     }
 
-    pub async fn counters(&self) -> Counters {
+    pub async fn counters(&self) -> GateCounters {
         self.look().await.0
     }
 
     /// Counters, and open connections.
-    pub async fn look(&self) -> (Counters, usize) {
+    pub async fn look(&self) -> (GateCounters, usize) {
         let (answer, answered) = oneshot::channel();
         self.ask.send(Ask::Counters(answer)).ok().unwrap();
         answered.await.unwrap()
@@ -78,7 +79,7 @@ impl Echo {
     }
 
     /// Asks until the counters satisfy `done`.
-    pub async fn until(&self, done: impl Fn(&Counters) -> bool) -> Counters {
+    pub async fn until(&self, done: impl Fn(&GateCounters) -> bool) -> GateCounters {
         let asking = async {
             loop {
                 let counters = self.counters().await;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::protocol::gate::GateCounters;
 use crate::protocol::sequence::DEFAULT_KEYS;
 
 /// What to do when a subscriber is slower than its events and its queue is full.
@@ -33,6 +34,8 @@ pub struct Limits {
     pub patience: Duration,
     /// Subscriptions of one connection; then it is closed. 1,024: each costs memory here and, if they differ in length, time per event.
     pub subscriptions: usize,
+    /// Subscriptions of all connections together; then the connection that asks for one more is closed. 262,144: 40 MiB of short ones, 300 MiB of the longest.
+    pub subscriptions_in_all: usize,
     /// Bytes of one subscription; then its connection is closed. 512, the longest topic frame: a longer one matches nothing.
     pub prefix: usize,
     /// Bytes handed to a subscriber's socket that it has not taken off yet; then the rest waits in the queue, where it can still be dropped
@@ -62,6 +65,7 @@ impl Default for Limits {
             policy: Policy::default(),
             patience: Duration::from_secs(10),
             subscriptions: 1_024,
+            subscriptions_in_all: 262_144,
             prefix: crate::protocol::sequence::TOPIC_LIMIT,
             window: 256 * 1024,
             message: 32 * 1024,
@@ -82,7 +86,7 @@ pub enum Closing {
     Slow,
     /// An event waited for it beyond the patience of [`Policy::Block`].
     Blocking,
-    /// It subscribed more than [`Limits::subscriptions`] times.
+    /// It subscribed more than [`Limits::subscriptions`] times, or all together did more than [`Limits::subscriptions_in_all`] times.
     TooManySubscriptions,
     /// A subscription was longer than [`Limits::prefix`].
     SubscriptionTooLong,
@@ -143,4 +147,6 @@ pub struct PublisherCounters {
     pub syncs: u64,
     /// Subscriptions to topics that this protocol keeps for itself, which were ignored.
     pub reserved: u64,
+    /// What happened at the gate: who was turned away, and which connections were closed for what.
+    pub gate: GateCounters,
 }

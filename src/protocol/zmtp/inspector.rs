@@ -4,6 +4,9 @@
 const COMMAND_LIMIT: usize = 5 + 2 + CONTEXT_LIMIT;
 const CONTEXT_LIMIT: usize = 16;
 
+/// What a frame takes beside its body, roughly: an entry in a list, and a share of the buffer that it is cut from.
+const A_FRAME: u64 = 64;
+
 const MORE: u8 = 0x01;
 const LONG: u8 = 0x02;
 const COMMAND: u8 = 0x04;
@@ -118,6 +121,12 @@ impl Inspector {
     /// Whether the next byte begins a message.
     pub fn at_boundary(&self) -> bool {
         matches!(self.state, State::Flags) && !self.more
+    }
+
+    /// Bytes that whoever decodes the message that is going by has to hold for it: with the whole of a frame whose length was announced, and what each
+    /// frame takes beside its body. None between messages.
+    pub fn unfinished(&self) -> u64 {
+        self.bytes.saturating_add(u64::from(self.frames) * A_FRAME)
     }
 
     /// Looks at `input` up to its end or the end of a command. Call it again with the rest: what is neither passed nor skipped.

@@ -73,7 +73,7 @@ impl Engine {
                 "the parameters of open calls fill the memory set aside for them".into(),
             );
         }
-        if self.port.outstanding(from) > self.settings.router.outstanding_limit / 2 {
+        if self.port.is_behind(from) {
             return shed(
                 Refusal::Overloaded,
                 "this connection's replies are not read as fast as they come".into(),

@@ -13,6 +13,7 @@ impl Engine {
         self.sweep();
         self.drop_overdue_handlers();
         let dedup = self.replica.counters();
+        self.counters.gate = self.port.counters();
         self.counters.connections = self.outbox.len();
         self.counters.unsent = self.outbox.refused();
         self.counters.sessions = dedup.sessions;
