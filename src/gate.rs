@@ -34,6 +34,7 @@ pub struct Gate {
     message_bytes: Option<u64>,
     unfinished_bytes: Option<usize>,
     outstanding_bytes: Option<usize>,
+    outstanding_in_all: Option<usize>,
     messages: Option<Rate>,
     bytes: Option<Rate>,
     commands: Option<Rate>,
@@ -152,6 +153,15 @@ impl Gate {
         self
     }
 
+    /// Bytes that may wait to be written to all connections together. Beyond, the connection is closed that has most waiting, times how long it has taken none
+    /// of it: one that reads, however slowly, goes last. Default: 512 MiB, eight peers that do not read at all: without it the memory that strangers can take
+    /// would be [`outstanding_bytes`](Gate::outstanding_bytes) times the connections.
+    #[must_use]
+    pub fn outstanding_bytes_in_all(mut self, bytes: usize) -> Self {
+        self.outstanding_in_all = Some(bytes);
+        self
+    }
+
     /// Messages of one connection: so many a second on average, and `burst` at once after a rest. A connection that is over it is not read until it is back
     /// within it, so its peer's sends wait. Nothing is lost, and calls of an honest client only get slower. Default: no limit: how fast is too fast depends on
     /// the service, and a server bounds the calls that run and wait anyway. A message of this library's clients may carry many calls.
@@ -209,6 +219,7 @@ impl Gate {
             frames_limit: self.frames.unwrap_or(router.frames_limit),
             unfinished_limit: self.unfinished_bytes.unwrap_or(router.unfinished_limit),
             outstanding_limit: self.outstanding_bytes.unwrap_or(router.outstanding_limit),
+            all_outstanding_limit: self.outstanding_in_all.unwrap_or(router.all_outstanding_limit),
             messages_rate: self.messages.or(router.messages_rate),
             bytes_rate: self.bytes.or(router.bytes_rate),
             commands_rate: self.commands.unwrap_or(router.commands_rate),

@@ -10,5 +10,6 @@ mod gate {
     mod draining;
     mod echo;
     mod hostile;
+    mod limits;
     mod slow;
 }

@@ -14,6 +14,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
 
+use super::budget::Budget;
 use super::endpoint::Endpoint;
 use super::gate::Entry;
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
@@ -23,7 +24,6 @@ use super::relay::{Bounds, Joined, Relay};
 use super::router::{COMMANDS, encoded_size};
 use super::stream::{Peer, PeerAddress, Stream};
 use super::throttle::Rates;
-use super::unfinished::Unfinished;
 use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
 
 /// How a [`Dealer`] shows itself, and its limits.
@@ -160,8 +160,9 @@ impl Dealer {
             Ok(pair) => pair.map_err(DialError::Local)?,
             Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
         };
-        // One connection can have no more unfinished than one message.
-        let links = Rc::new(Links::new(options.link_limits(), Unfinished::new(usize::MAX)));
+        // The bounds of one connection are all that it needs.
+        let unbounded = || Budget::new(usize::MAX);
+        let links = Rc::new(Links::new(options.link_limits(), unbounded(), unbounded()));
         let peer = Peer { address, socket, name: None };
         let link = Rc::new(Link::new(Links::number(), peer, 0, &links.limits));
         link.announced.set(true);

@@ -14,13 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use zeromq::Socket as _;
 
+use super::budget::Budget;
 use super::inner::{Folder, INNER_TIMEOUT, connect, shake};
 use super::link::{CloseReason, Link, Links};
 use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
 use super::stream::{Listener, Peer, PeerAddress, Stream, is_want};
-use super::unfinished::Unfinished;
 use crate::protocol::zmtp::{Handshake, SocketType};
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
@@ -29,6 +29,8 @@ const REST: Duration = Duration::from_millis(100);
 /// While as many handshakes are under way as may be, one that has taken so long gives way. Honest ones take three round trips, and a client whose
 /// handshake was cut dials again.
 const DRAGS_ON: Duration = Duration::from_secs(1);
+
+const TURNED_AWAY: &str = "a stranger was turned away";
 
 /// How many inner connections may wait for the crate's accept loop; the system may allow fewer.
 const INNER_BACKLOG: i32 = 4096;
@@ -63,7 +65,11 @@ pub(crate) struct Gate {
 impl Gate {
     pub async fn new(options: RouterOptions) -> io::Result<Gate> {
         let gate = Gate {
-            links: Rc::new(Links::new(options.link_limits(), Unfinished::new(options.unfinished_limit))),
+            links: Rc::new(Links::new(
+                options.link_limits(),
+                Budget::new(options.unfinished_limit),
+                Budget::new(options.all_outstanding_limit),
+            )),
             places: Places::new(options.connections_limit, options.address_limit),
             options,
             cores: RefCell::default(),
@@ -149,7 +155,7 @@ impl Gate {
                     NoPlace::Full => counters.turned_away += 1,
                     NoPlace::Address => counters.turned_away_by_address += 1,
                 });
-                return self.links.complain(&address, &why);
+                return self.links.complain(TURNED_AWAY, &address, &why);
             }
         };
         let (gate, greeting) = (self.clone(), Greeting::new(self.clone()));
@@ -185,7 +191,7 @@ impl Gate {
             greeted = timeout(self.options.handshake_timeout, greeting) => greeted,
             () = self.crowd_out() => {
                 self.links.count(|counters| counters.handshakes_crowded_out += 1);
-                self.links.complain(&address, &"its handshake dragged on while too many were under way");
+                self.links.complain(TURNED_AWAY, &address, &"its handshake dragged on while too many were under way");
                 return None;
             }
             () = self.draining.notified() => return None,
@@ -194,12 +200,12 @@ impl Gate {
             Ok(Ok(shaken)) => Some(shaken),
             Ok(Err(error)) => {
                 self.links.count(|counters| counters.refused += 1);
-                self.links.complain(&address, &error);
+                self.links.complain(TURNED_AWAY, &address, &error);
                 None
             }
             Err(_) => {
                 self.links.count(|counters| counters.handshake_timeouts += 1);
-                self.links.complain(&address, &"its handshake took too long");
+                self.links.complain(TURNED_AWAY, &address, &"its handshake took too long");
                 None
             }
         }

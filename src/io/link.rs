@@ -14,8 +14,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
+use super::budget::{Budget, Part, weight};
 use super::stream::Peer;
-use super::unfinished::{Part, Unfinished};
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{Complaints, GateCounters};
 use crate::protocol::zmtp::Violation;
@@ -108,6 +108,9 @@ pub(crate) enum News {
     Closed(ConnectionId, CloseReason),
 }
 
+/// By how much what is outstanding has to change before the budget hears of it.
+const GRAIN: usize = 4 * 1024;
+
 /// Settings that a [`Links`] has for all of its connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkLimits {
@@ -147,6 +150,8 @@ pub(crate) struct Link {
     /// It is not being read, so its silence is ours.
     held_up: Cell<bool>,
     unfinished: Part,
+    /// What the budget knows of `outstanding`.
+    known_outstanding: Part,
 }
 
 impl Link {
@@ -171,6 +176,7 @@ impl Link {
             spoke: Cell::new(false),
             held_up: Cell::new(false),
             unfinished: Part::new(now),
+            known_outstanding: Part::new(now),
         }
     }
 
@@ -286,13 +292,14 @@ pub(crate) struct Links {
     news: RefCell<VecDeque<News>>,
     owner: RefCell<Option<Waker>>,
     counters: Cell<GateCounters>,
-    unfinished: Unfinished,
+    unfinished: Budget,
+    all_outstanding: Budget,
     complaints: RefCell<Complaints>,
     origin: Instant,
 }
 
 impl Links {
-    pub fn new(limits: LinkLimits, unfinished: Unfinished) -> Links {
+    pub fn new(limits: LinkLimits, unfinished: Budget, all_outstanding: Budget) -> Links {
         Links {
             limits,
             table: RefCell::default(),
@@ -300,6 +307,7 @@ impl Links {
             owner: RefCell::default(),
             counters: Cell::default(),
             unfinished,
+            all_outstanding,
             complaints: RefCell::new(Complaints::new(Duration::ZERO)),
             origin: Instant::now(),
         }
@@ -323,9 +331,10 @@ impl Links {
     pub fn remove(&self, id: ConnectionId, reason: CloseReason) {
         let Some(link) = self.table.borrow_mut().remove(&id) else { return };
         self.unfinished.set(&link.unfinished, 0);
+        self.all_outstanding.set(&link.known_outstanding, 0);
         self.count(|counters| count_end(counters, reason));
         if reason.is_fault() {
-            self.complain(&link.peer, &reason);
+            self.complain("a connection was closed", &link.peer, &reason);
         }
         if link.announced.get() {
             self.count(|counters| counters.closed += 1);
@@ -334,27 +343,52 @@ impl Links {
     }
 
     /// Tells of a peer that broke a rule, unless too many did just now.
-    pub fn complain(&self, peer: &dyn fmt::Display, reason: &dyn fmt::Display) {
+    pub fn complain(&self, what: &str, peer: &dyn fmt::Display, reason: &dyn fmt::Display) {
         if let Some(untold) = self.complaints.borrow_mut().tell(self.origin.elapsed()) {
-            tracing::warn!(%peer, %reason, untold, "a connection was closed");
+            tracing::warn!(%peer, %reason, untold, "{what}");
         }
     }
 
     /// Its unfinished message takes so many bytes now. If that is too much in all, somebody's connection is closed.
     pub fn set_unfinished(&self, link: &Link, bytes: usize) {
-        if !self.unfinished.set(&link.unfinished, bytes) {
+        if self.unfinished.set(&link.unfinished, bytes) {
+            let part = |link: &Link| (link.unfinished.bytes(), link.unfinished.since());
+            self.relieve(&self.unfinished, part, |link| {
+                link.close(CloseReason::Unfinished);
+                self.unfinished.set(&link.unfinished, 0);
+            });
+        }
+    }
+
+    /// Tells the budget what is outstanding, if it has changed by enough: small messages are not worth their while.
+    fn know_outstanding(&self, link: &Link) {
+        let (bytes, known) = (link.outstanding.get(), link.known_outstanding.bytes());
+        if bytes.abs_diff(known) < GRAIN && (bytes > 0 || known == 0) {
             return;
         }
+        if self.all_outstanding.set(&link.known_outstanding, bytes) {
+            // Who takes what it is sent, however slowly, has stood still for no longer than a tick.
+            let part = |link: &Link| (link.known_outstanding.bytes(), link.written_since.get().1);
+            self.relieve(&self.all_outstanding, part, |link| {
+                link.close(CloseReason::TooSlow);
+                self.all_outstanding.set(&link.known_outstanding, 0);
+            });
+        }
+    }
+
+    /// Closes whose part weighs most, until the budget is kept. What other threads hold is theirs to close.
+    fn relieve(&self, budget: &Budget, part: impl Fn(&Link) -> (usize, Instant), close: impl Fn(&Link)) {
         let now = Instant::now();
         let table = self.table.borrow();
-        while self.unfinished.is_too_much() {
-            let open = table.values().filter(|link| link.order.get() == Order::Relay);
-            let Some(heaviest) = open.max_by_key(|link| link.unfinished.weight(now)) else { return };
-            if heaviest.unfinished.weight(now) == 0 {
-                return; // the sum is another thread's
+        while budget.is_exceeded() {
+            let weighed = table.values().filter(|link| link.order.get() == Order::Relay).map(|link| {
+                let (bytes, since) = part(link);
+                (weight(bytes, since, now), link)
+            });
+            match weighed.max_by_key(|(weight, _)| *weight) {
+                Some((weight, heaviest)) if weight > 0 => close(heaviest),
+                _ => return,
             }
-            heaviest.close(CloseReason::Unfinished);
-            self.unfinished.set(&heaviest.unfinished, 0);
         }
     }
 
@@ -377,11 +411,13 @@ impl Links {
         if link.outstanding.get() > self.limits.low_water {
             link.above.set(true);
         }
+        self.know_outstanding(link);
     }
 
     pub fn written(&self, link: &Link, bytes: usize) {
         link.written.set(link.written.get() + bytes as u64);
         link.outstanding.set(link.outstanding.get().saturating_sub(bytes));
+        self.know_outstanding(link);
         if link.outstanding.get() <= self.limits.low_water && link.above.replace(false) {
             self.tell(News::Writable(link.id));
         }

@@ -83,6 +83,13 @@ impl Port {
         }
     }
 
+    /// See [`Router::complain`]. The process has no reason to complain of itself.
+    pub fn complain(&self, what: &str, of: ConnectionId, why: &dyn std::fmt::Display) {
+        if let Port::Router(router) = self {
+            router.complain(what, of, why);
+        }
+    }
+
     /// See [`Router::counters`]. Within the process there is no gate.
     pub fn counters(&self) -> GateCounters {
         match self {

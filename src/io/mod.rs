@@ -16,6 +16,7 @@
 //! has not said much. The crate's two buffers of a connection stay as large as its largest message made them.
 
 mod backlog;
+mod budget;
 mod dealer;
 mod descriptors;
 mod endpoint;
@@ -30,7 +31,6 @@ pub(crate) mod spin;
 mod stream;
 mod thread;
 mod throttle;
-mod unfinished;
 
 pub use dealer::{Dealer, DealerEvent, DealerOptions, DialError};
 pub use endpoint::{Endpoint, EndpointError};

@@ -15,7 +15,7 @@ use super::link::{CloseReason, Link, Links, Order};
 use super::spin::{self, Cause};
 use super::throttle::{Rates, Throttle};
 use crate::protocol::gate::{Bucket, Rate};
-use crate::protocol::zmtp::{self, Command, Inspector, Limits};
+use crate::protocol::zmtp::{Command, Inspector, Limits, Outward};
 
 /// Reads of one direction before other tasks of the thread have their turn: up to 1 MiB.
 const TURNS: usize = 16;
@@ -29,13 +29,11 @@ pub(crate) struct Relay<S> {
     /// The crate's socket.
     inner: UnixStream,
     inward: Inspector,
-    outward: Inspector,
+    outward: Outward,
     /// While it is not empty the stranger is not read: it waits, not we.
     to_inner: Backlog,
     /// The crate's socket is always read, lest its writer waits. So this holds up to what may be outstanding.
     to_outer: Backlog,
-    /// The newest PING that waits for a message to end. One place: who asks twice before it is answered gets one answer.
-    ping: Option<zmtp::Context>,
     commands: Bucket,
     throttle: Throttle,
     inner_ended: bool,
@@ -72,10 +70,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             outer,
             inner,
             inward: Inspector::new(bounds.frames),
-            outward: Inspector::new(Limits::NONE),
+            outward: Outward::default(),
             to_inner: Backlog::default(),
             to_outer: Backlog::default(),
-            ping: None,
             commands: Bucket::new(bounds.commands, Default::default()),
             throttle: Throttle::new(bounds.rates),
             inner_ended: false,
@@ -148,6 +145,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             if let Poll::Ready(Err(error)) = flushed {
                 return Poll::Ready(CloseReason::Broken(error.kind()));
             }
+            if let Err(reason) = self.answer_ping(cx) {
+                return Poll::Ready(reason);
+            }
             let taken = match ready!(poll_read(&mut self.inner, cx, scratch)) {
                 Ok([]) | Err(_) => Err(CloseReason::Released),
                 Ok(bytes) => self.take_out(bytes, cx),
@@ -174,10 +174,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 return Err(CloseReason::Commands);
             }
             if let Some(Command::Ping(context)) = seen.command {
-                self.ping = Some(context);
-                if self.outward.at_boundary() {
-                    self.answer_ping(cx)?;
-                }
+                self.outward.ask(context);
+                self.answer_ping(cx)?;
             }
         }
         self.account(self.inward.messages() - before, length);
@@ -197,23 +195,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     }
 
     /// Passes on what the crate's socket sent. An answer to a PING has its place where a message ends.
-    fn take_out(&mut self, mut bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    fn take_out(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
         // Our own side sends no commands after its READY, and has no limits.
-        let seen = self.outward.inspect(bytes).map_err(|_| CloseReason::Released)?;
-        if let Some(boundary) = seen.boundary.filter(|_| self.ping.is_some()) {
-            let (whole, rest) = bytes.split_at(boundary);
-            self.write_out(whole, cx)?;
-            self.answer_ping(cx)?;
-            bytes = rest;
+        let cut = self.outward.pass(bytes).map_err(|_| CloseReason::Released)?;
+        let (first, rest) = bytes.split_at(cut.first);
+        self.write_out(first, cx)?;
+        if let Some(pong) = cut.pong {
+            self.write_pong(&pong, cx)?;
         }
-        self.write_out(bytes, cx)
+        self.write_out(rest, cx)
     }
 
+    /// Answers between messages, and only when the stranger has taken all that came before: one that asks and does not read gets no heap of answers.
     fn answer_ping(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        let Some(context) = self.ping.take() else { return Ok(()) };
-        let pong = zmtp::pong(context);
+        if !self.to_outer.is_empty() {
+            return Ok(());
+        }
+        self.outward.due().map_or(Ok(()), |pong| self.write_pong(&pong, cx))
+    }
+
+    fn write_pong(&mut self, pong: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.links.handed_over(&self.link, pong.len());
-        self.write_out(&pong, cx)
+        self.write_out(pong, cx)
     }
 
     fn write_out(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {

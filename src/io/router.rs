@@ -62,6 +62,9 @@ pub struct RouterOptions {
     pub unfinished_limit: usize,
     /// Bytes that may be handed over to one connection and not written to its stranger. 64 MiB: two of the longest messages. More closes it.
     pub outstanding_limit: usize,
+    /// Bytes that may be handed over to all connections together; beyond, who has taken none for longest, times what it has outstanding, is closed. 512 MiB:
+    /// eight connections that do not read at all.
+    pub all_outstanding_limit: usize,
     /// When so few are left after there were more, [`RouterEvent::Writable`] says so. 64 KiB: one write's worth, so the pipe does not run dry.
     pub low_water: usize,
     /// How long a stranger may take none of what is outstanding. 30 s, as for a host that has vanished.
@@ -91,6 +94,7 @@ impl RouterOptions {
             message_limit: 32 << 20,
             unfinished_limit: 256 << 20,
             outstanding_limit: 64 << 20,
+            all_outstanding_limit: 512 << 20,
             low_water: 64 << 10,
             stall_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
@@ -263,6 +267,21 @@ impl Router {
     pub fn close(&mut self, who: ConnectionId) {
         if let Some(link) = self.gate.links.find(who) {
             link.close(CloseReason::Requested);
+        }
+    }
+
+    /// As [`close`](Router::close), for a rule that its owner found broken; it is told like those that the gate finds.
+    pub fn close_for(&mut self, who: ConnectionId, why: &dyn std::fmt::Display) {
+        if let Some(link) = self.gate.links.find(who) {
+            self.gate.links.complain("a connection was closed", &link.peer, why);
+            link.close(CloseReason::Requested);
+        }
+    }
+
+    /// Tells of something wrong that a connection said; no more often than the gate tells of what it finds.
+    pub fn complain(&self, what: &str, of: ConnectionId, why: &dyn std::fmt::Display) {
+        if let Some(link) = self.gate.links.find(of) {
+            self.gate.links.complain(what, &link.peer, why);
         }
     }
 

@@ -1,15 +1,17 @@
-//! ZMTP 3.0 as far as a gate needs it: the [`Handshake`] with a stranger and the [`Inspector`] of what follows.
+//! ZMTP 3.0 as far as a gate needs it: the [`Handshake`] with a stranger, the [`Inspector`] of what follows from it, and what goes [`Outward`].
 //!
-//! Both take bytes as they come, in any pieces, and hand out verdicts. Neither reads a socket, knows a clock or keeps a message's body: the gate
+//! All take bytes as they come, in any pieces, and hand out verdicts. None reads a socket, knows a clock or keeps a message's body: the gate
 //! in `io` moves the bytes, and the socket crate behind it decodes them. There is no security mechanism other than NULL.
 //!
 //! The protocol is ZeroMQ's RFC 23 (ZMTP 3.0). We greet as 3.0, so a peer that speaks 3.1 subscribes by messages, not by commands.
 
 mod handshake;
 mod inspector;
+mod outward;
 
 pub use handshake::{Handshake, Refused};
 pub use inspector::{Command, Context, Inspected, Inspector, Limits, Violation, pong};
+pub use outward::{Cut, Outward};
 
 use std::fmt;
 

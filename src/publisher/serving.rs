@@ -189,8 +189,7 @@ impl Serving {
         }
         self.envelope.clear();
         for (connection, why) in self.fanout.closings() {
-            tracing::warn!(%connection, %why, "subscriber closed");
-            self.router.close(connection);
+            self.router.close_for(connection, &why);
         }
         parcels > 0
     }

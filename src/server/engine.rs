@@ -262,7 +262,7 @@ impl Engine {
             }
             Err(error) => {
                 self.counters.malformed += 1;
-                tracing::warn!(%from, %error, "a message could not be decoded");
+                self.port.complain("a message could not be decoded", from, &error);
                 self.say(from, Entry::Goodbye(error.goodbye()));
             }
         }
@@ -295,7 +295,7 @@ impl Engine {
 
     fn bad_entry(&mut self, from: ConnectionId, bad: &BadEntry) {
         self.counters.malformed += 1;
-        tracing::warn!(%from, error = %bad, "an entry could not be decoded");
+        self.port.complain("an entry could not be decoded", from, bad);
         let Some(mut answer) = bad.answer() else { return };
         if let (Subject::Call { incarnation, .. }, Entry::Reply(reply)) = (&bad.subject, &mut answer)
             && let wire::Answer::Refused(refused) = &mut reply.answer

@@ -64,6 +64,19 @@ fn closings(fanout: &mut Fanout) -> Vec<(ConnectionId, Closing)> {
 }
 
 #[test]
+fn subscriptions_are_bounded_over_all_connections_together() {
+    let mut fanout = fanout(Limits { subscriptions_in_all: 3, ..Limits::default() });
+    join(&mut fanout, ANN, &["a", "b"]);
+    join(&mut fanout, BOB, &["c", "c"]); // the same again is no further one
+    assert_eq!(closings(&mut fanout), []);
+    fanout.received(BOB, &frame(1, b"d"));
+    assert_eq!(closings(&mut fanout), [(BOB, Closing::TooManySubscriptions)]);
+    assert_eq!((fanout.counters().subscriptions, fanout.counters().closed_subscriptions), (2, 1));
+    fanout.received(ANN, &frame(1, b"d")); // there is room again
+    assert_eq!(closings(&mut fanout), []);
+}
+
+#[test]
 fn an_event_goes_to_those_who_subscribed_to_a_prefix_of_it_once() {
     let mut fanout = fanout(Limits::default());
     join(&mut fanout, ANN, &["price/", "price/a", ""]);

@@ -47,8 +47,8 @@ pub struct GateCounters {
     pub no_first_message: u64,
     /// Of these, closed because they were silent for longer than they might be.
     pub idle: u64,
-    /// Of these, closed because they did not take what they were sent: [`Gate::outstanding_bytes`](crate::Gate::outstanding_bytes) or
-    /// [`Gate::write_timeout`](crate::Gate::write_timeout).
+    /// Of these, closed because they did not take what they were sent: [`Gate::outstanding_bytes`](crate::Gate::outstanding_bytes),
+    /// [`Gate::outstanding_bytes_in_all`](crate::Gate::outstanding_bytes_in_all) or [`Gate::write_timeout`](crate::Gate::write_timeout).
     pub too_slow: u64,
     /// Times that a connection was not read for a while, because it was over [`Gate::messages_per_second`](crate::Gate::messages_per_second) or
     /// [`Gate::bytes_per_second`](crate::Gate::bytes_per_second). It was not closed for that.

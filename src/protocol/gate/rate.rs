@@ -139,7 +139,7 @@ mod tests {
                 }
                 prop_assert_eq!(bucket.debt(now), None);
                 let given = u128::from(burst) * 1_000_000_000 + (now - START).as_nanos() * u128::from(per_second);
-                prop_assert!(u128::from(charged as u64) * 1_000_000_000 <= given);
+                prop_assert!(u128::from(charged) * 1_000_000_000 <= given);
                 bucket.charge(tokens, now);
                 charged += tokens;
             }
