@@ -86,6 +86,8 @@ pub struct Fanout {
     ready: VecDeque<usize>,
     closings: Vec<(ConnectionId, Closing)>,
     counters: PublisherCounters,
+    // Subscriptions that are held although they may not be read, of all together.
+    denied: usize,
     // The count of look-ups, by which one that finds a subscriber under two prefixes sees that it has it already.
     lookups: u64,
     matched: Vec<usize>,
@@ -125,6 +127,7 @@ impl Fanout {
             ready: VecDeque::new(),
             closings: Vec::new(),
             counters: PublisherCounters::default(),
+            denied: 0,
             lookups: 0,
             matched: Vec::new(),
             blocked_since: None,
@@ -155,6 +158,7 @@ impl Fanout {
         }
         self.counters.subscribers -= 1;
         self.counters.subscriptions -= subscriber.prefixes.len() as u64;
+        self.denied -= subscriber.denied.len();
         self.counters.dropped_closed += subscriber.queue.waiting() as u64;
     }
 
@@ -181,18 +185,21 @@ impl Fanout {
                 None => self.counters.reserved += 1,
             }
         } else if !subscribe {
+            self.denied -= usize::from(subscriber.denied.remove(prefix));
             subscriber.cancel(prefix, slot, &mut self.index, &mut self.counters);
         } else if prefix.len() > self.limits.prefix {
             self.close(connection, Closing::SubscriptionTooLong);
         } else if let Some(count) = subscriber.prefixes.get_mut(prefix) {
             *count = count.saturating_add(1);
         } else if subscriber.prefixes.len() + subscriber.denied.len() >= self.limits.subscriptions
-            || self.counters.subscriptions >= self.limits.subscriptions_in_all as u64
+            || self.counters.subscriptions as usize + self.denied >= self.limits.subscriptions_in_all
         {
             self.close(connection, Closing::TooManySubscriptions);
         } else if prefix.contains(&b'/') && !subscriber.may_read(prefix) {
             // A prefix without `/` may stand for several topics, and what it may not read of them is left out.
-            self.counters.denied += u64::from(subscriber.denied.insert(Bytes::copy_from_slice(prefix)));
+            let new = subscriber.denied.insert(Bytes::copy_from_slice(prefix));
+            self.denied += usize::from(new);
+            self.counters.denied += u64::from(new);
         } else {
             subscriber.prefixes.insert(Bytes::copy_from_slice(prefix), 1);
             self.index.entry(prefix).push(slot);
@@ -426,7 +433,6 @@ impl Subscriber {
         index: &mut Prefixes<Vec<usize>>,
         counters: &mut PublisherCounters,
     ) {
-        self.denied.remove(prefix);
         let Some(count) = self.prefixes.get_mut(prefix) else { return };
         *count -= 1;
         if *count == 0 {
