@@ -123,6 +123,8 @@ mod server;
 #[doc(hidden)]
 pub mod store;
 mod subscriber;
+#[cfg(feature = "tls")]
+mod tls;
 mod trace;
 
 pub use call::Call;
@@ -147,6 +149,8 @@ pub use subscriber::{
     Event, EventError, Subscribe, Subscriber, SubscriberBuilder, SubscriberCounters, Subscription,
     SubscriptionCounters, TopicKey,
 };
+#[cfg(feature = "tls")]
+pub use tls::{ClientTls, ServerTls, TlsCounters};
 /// The client of PostgreSQL with whose types a [`Transaction`] is worked with.
 #[cfg(feature = "postgres")]
 pub use tokio_postgres as postgres;

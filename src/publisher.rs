@@ -18,12 +18,16 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::codegen::Topic;
 use crate::error::SetupError;
 use crate::gate::Gate;
-use crate::io::{Endpoint, IoThread, Router};
+#[cfg(feature = "tls")]
+use crate::io::Acceptor;
+use crate::io::{Endpoint, IoThread, Router, RouterOptions};
 use crate::message::Filled;
 use crate::principal::{Principal, Rules};
 use crate::protocol::fanout::{Fanout, Limits, Published, RESERVED};
 use crate::protocol::sequence::TOPIC_LIMIT;
 use crate::protocol::wire;
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 
 pub use crate::protocol::fanout::{Policy, PublisherCounters};
 pub use publish::{Publish, PublishError};
@@ -159,6 +163,8 @@ pub struct PublisherBuilder {
     backlog: usize,
     drain: Duration,
     gate: Gate,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 impl Default for PublisherBuilder {
@@ -169,6 +175,8 @@ impl Default for PublisherBuilder {
             backlog: 4 * 1024 * 1024,
             drain: Duration::from_secs(5),
             gate: Gate::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -263,6 +271,14 @@ impl PublisherBuilder {
         self
     }
 
+    /// What a `tls://` endpoint shows, and whom it lets in. Default: none, and then only `tcp://` and `ipc://` can be bound.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// How long [`Publisher::shutdown`] may take to send what waits. Default 5 s.
     #[must_use]
     pub fn drain(mut self, cap: Duration) -> Self {
@@ -279,9 +295,14 @@ impl PublisherBuilder {
     }
 
     async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
-        let PublisherBuilder { limits, rules, backlog, drain, gate } = self;
+        let PublisherBuilder { limits, rules, backlog, drain, gate, .. } = self;
         let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
+        let router = RouterOptions {
+            #[cfg(feature = "tls")]
+            tls: Acceptor::of(&parsed, self.tls, "PublisherBuilder::tls").map_err(|error| cannot(&error))?,
+            ..gate.publisher()
+        };
         let thread = IoThread::start("selfsame-publish").map_err(|error| cannot(&error))?;
         let shared =
             Arc::new(Shared { room: Semaphore::new(backlog), capacity: backlog, counters: Mutex::default() });
@@ -294,7 +315,7 @@ impl PublisherBuilder {
         let serving = {
             let shared = shared.clone();
             move || async move {
-                match Router::bind(&parsed, gate.publisher()).await {
+                match Router::bind(&parsed, router).await {
                     Ok(router) => {
                         // Nobody waits any more: the publisher is not wanted.
                         let Ok(()) = tell.send(Ok(router.endpoint().to_string())) else { return };

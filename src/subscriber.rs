@@ -18,8 +18,12 @@ use tokio::sync::watch;
 
 use crate::codegen::Topic;
 use crate::error::SetupError;
+#[cfg(feature = "tls")]
+use crate::io::Connector;
 use crate::io::{DealerOptions, Endpoint, IoThread};
 use crate::protocol::sequence::DEFAULT_KEYS;
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 use driver::Driver;
 use feed::Board;
 
@@ -37,6 +41,8 @@ pub struct Subscriber(Arc<Inner>);
 struct Inner {
     board: Arc<Board>,
     keys: usize,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
     /// Counts up when subscriptions come or go. Its end, with this struct, ends the drivers.
     changed: watch::Sender<u64>,
 }
@@ -82,7 +88,11 @@ impl Subscriber {
 
     /// Limits, to be changed before it connects.
     pub fn builder() -> SubscriberBuilder {
-        SubscriberBuilder { keys: DEFAULT_KEYS }
+        SubscriberBuilder {
+            keys: DEFAULT_KEYS,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     /// Connects to a further publisher. Subscriptions, present and future ones, take events from all.
@@ -94,13 +104,19 @@ impl Subscriber {
         let cannot = |why: &dyn fmt::Display| SetupError::new(format!("subscribe at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
         let thread = IoThread::shared().map_err(|error| cannot(&error))?;
+        let dealer = DealerOptions {
+            #[cfg(feature = "tls")]
+            tls: Connector::of(std::slice::from_ref(&parsed), self.0.tls.clone(), "SubscriberBuilder::tls")
+                .map_err(|error| cannot(&error))?,
+            ..DealerOptions::subscriber()
+        };
         let driver = Driver {
             board: self.0.board.clone(),
             place: self.0.board.add_place(),
             name: parsed.to_string().into(),
             endpoint: parsed,
             keys: self.0.keys,
-            dealer: DealerOptions::subscriber(),
+            dealer,
             changed: self.0.changed.subscribe(),
         };
         drop(thread.run(move || driver.run()));
@@ -140,6 +156,8 @@ impl fmt::Debug for Subscriber {
 #[derive(Clone, Debug)]
 pub struct SubscriberBuilder {
     keys: usize,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
 }
 
 impl SubscriberBuilder {
@@ -151,12 +169,26 @@ impl SubscriberBuilder {
         self
     }
 
+    /// Whom to believe at `tls://` endpoints, and what to show there: all publishers' endpoints are `tls://` ones then. Default: none.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connects; see [`Subscriber::connect`].
     ///
     /// # Errors
     /// If the endpoint is none, or the system has no thread left.
     pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Subscriber, SetupError> {
-        let inner = Inner { board: Arc::new(Board::new()), keys: self.keys, changed: watch::channel(0).0 };
+        let inner = Inner {
+            board: Arc::new(Board::new()),
+            keys: self.keys,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+            changed: watch::channel(0).0,
+        };
         Subscriber(Arc::new(inner)).also(endpoint)
     }
 }

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::driver::{Driver, Route, Tally};
+use super::driver::{Driver, Route, Tally, dealer_options};
 use super::{Channel, Shared};
 use crate::codegen::Service;
 use crate::error::SetupError;
-use crate::io::{Endpoint, IoThread, Spin};
+#[cfg(feature = "tls")]
+use crate::io::Connector;
+use crate::io::{DealerOptions, Endpoint, IoThread, Spin};
 use crate::protocol::Session;
 use crate::protocol::call::Config;
 use crate::protocol::retry::Allowance;
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 
 /// Sets up a [`Channel`].
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct ChannelBuilder {
     replicas: Vec<String>,
     config: Config,
     spin: Spin,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
 }
 
 impl Default for ChannelBuilder {
@@ -32,6 +38,8 @@ impl Default for ChannelBuilder {
             replicas: Vec::new(),
             config: Config::default(),
             spin: Spin::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -105,10 +113,19 @@ impl ChannelBuilder {
         self
     }
 
+    /// Whom to believe at `tls://` endpoints, and what to show there: all replicas' endpoints are `tls://` ones then. Default: none.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connects. Returns at once; the connection is made, and kept up, in the background.
     ///
     /// # Errors
-    /// If an endpoint is not one (`tcp://host:port`, `ipc:///path`), or no IO thread could be started. Not if nobody listens.
+    /// If an endpoint is not one (`tcp://host:port`, `tls://host:port`, `ipc:///path`), if a `tls://` one has no certificates or files that are of no use, or
+    /// no IO thread could be started. Not if nobody listens.
     pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Channel, SetupError> {
         let mut endpoints = Vec::with_capacity(1 + self.replicas.len());
         for text in std::iter::once(endpoint.as_ref()).chain(self.replicas.iter().map(String::as_str)) {
@@ -116,8 +133,17 @@ impl ChannelBuilder {
                 text.parse().map_err(|error| SetupError::new(format!("connect to {text}"), error))?;
             endpoints.push(endpoint);
         }
-        self.start(Route::Dial { endpoints, next: 0 })
-            .map_err(|error| SetupError::new(format!("connect to {}", endpoint.as_ref()), error))
+        let cannot = |error: &dyn std::fmt::Display| {
+            SetupError::new(format!("connect to {}", endpoint.as_ref()), error)
+        };
+        let options = DealerOptions {
+            #[cfg(feature = "tls")]
+            tls: Connector::of(&endpoints, self.tls.clone(), "ChannelBuilder::tls")
+                .map_err(|error| cannot(&error))?,
+            ..dealer_options(self.config.body_limit)
+        };
+        let route = Route::Dial { endpoints, next: 0 };
+        self.start(route, options).map_err(|error| cannot(&error))
     }
 
     /// As [`Channel::local`].
@@ -126,16 +152,18 @@ impl ChannelBuilder {
     /// Outside of a tokio runtime, or if no IO thread can be started.
     pub fn local(self, service: impl Service) -> Channel {
         let link = crate::server::local(service);
-        self.start(Route::Local(Some(link))).expect("an IO thread can be started")
+        let options = dealer_options(self.config.body_limit);
+        self.start(Route::Local(Some(link)), options).expect("an IO thread can be started")
     }
 
-    fn start(self, route: Route) -> std::io::Result<Channel> {
+    fn start(self, route: Route, options: DealerOptions) -> std::io::Result<Channel> {
         let (commands, orders) = mpsc::unbounded_channel();
         let session = Session(crate::random::u128());
         let counters = Arc::<Tally>::default();
         let (config, spin, tally) = (self.config, self.spin, counters.clone());
         // Runs until the last clone of the channel is gone; nobody waits for its end.
-        drop(IoThread::shared()?.run(move || Driver::new(config, session, route, orders, tally).run(spin)));
+        let driver = move || Driver::new(config, session, route, options, orders, tally).run(spin);
+        drop(IoThread::shared()?.run(driver));
         Ok(Channel(Arc::new(Shared {
             commands,
             open_limit: self.config.calls,

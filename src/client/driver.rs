@@ -119,6 +119,7 @@ impl Driver {
         config: Config,
         session: Session,
         route: Route,
+        options: DealerOptions,
         commands: mpsc::UnboundedReceiver<Command>,
         tally: Arc<Tally>,
     ) -> Self {
@@ -137,7 +138,7 @@ impl Driver {
             encoder: Encoder::new(limits),
             held: VecDeque::new(),
             limits,
-            options: dealer_options(limits.body),
+            options,
             tally,
             origin: Instant::now(),
         }
@@ -430,7 +431,7 @@ fn failed(failure: Failure) -> Failed {
 }
 
 /// What carries bodies of that length.
-fn dealer_options(body: u32) -> DealerOptions {
+pub(super) fn dealer_options(body: u32) -> DealerOptions {
     let mut options = DealerOptions::dealer();
     options.frame_limit = options.frame_limit.max(u64::from(body));
     options.message_limit = options.message_limit.max(2 * u64::from(body));

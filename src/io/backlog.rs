@@ -59,7 +59,7 @@ impl Backlog {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Writes what waits; ready when nothing does. `wrote` hears of every piece.
+    /// Writes what waits; ready when nothing does, here or within the stream. `wrote` hears of every piece.
     pub fn poll_flush<W>(
         &mut self,
         to: &mut W,
@@ -77,7 +77,7 @@ impl Backlog {
         self.start = 0;
         self.bytes.clear();
         self.bytes.shrink_to(KEEP);
-        Poll::Ready(Ok(()))
+        Pin::new(to).poll_flush(cx)
     }
 
     /// Writes `bytes` after what waits, and keeps what the stream does not take now.

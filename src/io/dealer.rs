@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use super::relay::{Bounds, Joined, Relay};
 use super::router::{COMMANDS, encoded_size};
 use super::stream::{Peer, PeerAddress, Stream};
 use super::throttle::Rates;
+#[cfg(feature = "tls")]
+use super::tls::{Connector, TlsError};
 use crate::protocol::zmtp::{Handshake, Limits, Refused, SocketType};
 
 /// How a [`Dealer`] shows itself, and its limits.
@@ -33,7 +36,7 @@ pub struct DealerOptions {
     pub shows: SocketType,
     /// How long looking up the name and connecting may take. 5 s: a lost SYN is sent again after 1 s and 3 s.
     pub connect_timeout: Duration,
-    /// How long the other side may take for greeting and READY. 5 s, as for a stranger that comes in.
+    /// How long the other side may take for the handshakes: TLS if it is spoken, greeting and READY. 5 s, as for a stranger that comes in.
     pub handshake_timeout: Duration,
     /// Bytes in one frame. 16 MiB, as a [`RouterOptions`](super::RouterOptions) has it.
     pub frame_limit: u64,
@@ -49,6 +52,9 @@ pub struct DealerOptions {
     pub stall_timeout: Duration,
     /// How long what was handed over may take to be written after the socket is dropped. 2 s.
     pub linger: Duration,
+    /// What encrypts, for a `tls://` endpoint.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Connector>,
 }
 
 impl DealerOptions {
@@ -65,6 +71,8 @@ impl DealerOptions {
             low_water: 64 << 10,
             stall_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -105,6 +113,10 @@ pub enum DialError {
     /// Somebody listens, but ended the connection before the handshake was done.
     #[error("the other side ended the connection during the handshake: {0}")]
     Handshake(#[source] io::Error),
+    /// Encryption or authentication failed: it does not speak TLS, or one side's certificate is not what the other wants.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(TlsError),
     /// Somebody listens, but speaks something else, or is no socket of the right type.
     #[error("the other side is not who it should be: {0}")]
     Refused(#[source] Refused),
@@ -144,18 +156,22 @@ impl Dealer {
     /// # Errors
     /// As [`DialError`] says; within the two time-outs.
     pub async fn dial(endpoint: &Endpoint, options: DealerOptions) -> Result<Dealer, DialError> {
-        let (mut outer, address) = match timeout(options.connect_timeout, connect(endpoint)).await {
+        #[cfg(feature = "tls")]
+        super::tls::check(endpoint, options.tls.is_some(), "DealerOptions::tls")
+            .map_err(|error| DialError::Local(io::Error::other(error)))?;
+        let (stream, address) = match timeout(options.connect_timeout, connect(endpoint)).await {
             Ok(connected) => connected.map_err(DialError::Connect)?,
             Err(_) => return Err(DialError::ConnectTimeout),
         };
-        let handshake = Handshake::new(options.shows, b"");
-        let (socket, from_outer) =
-            match timeout(options.handshake_timeout, shake(&mut outer, handshake)).await {
-                Ok(Ok(shaken)) => shaken,
-                Ok(Err(ShakeError::Io(error))) => return Err(DialError::Handshake(error)),
-                Ok(Err(ShakeError::Refused(why))) => return Err(DialError::Refused(why)),
-                Err(_) => return Err(DialError::HandshakeTimeout),
-            };
+        let greeting = async {
+            let (mut outer, name) = secure(stream, endpoint, &options).await?;
+            let (socket, beyond) = shake(&mut outer, Handshake::new(options.shows, b"")).await?;
+            Ok::<_, ShakeError>((outer, Peer { address, socket, name }, beyond))
+        };
+        let (outer, peer, from_outer) = match timeout(options.handshake_timeout, greeting).await {
+            Ok(greeted) => greeted?,
+            Err(_) => return Err(DialError::HandshakeTimeout),
+        };
         let (dealer, inner, from_inner) = match timeout(INNER_TIMEOUT, inner_pair()).await {
             Ok(pair) => pair.map_err(DialError::Local)?,
             Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
@@ -163,7 +179,6 @@ impl Dealer {
         // The bounds of one connection are all that it needs.
         let unbounded = || Budget::new(usize::MAX);
         let links = Rc::new(Links::new(options.link_limits(), unbounded(), unbounded()));
-        let peer = Peer { address, socket, name: None };
         let link = Rc::new(Link::new(Links::number(), peer, 0, &links.limits));
         link.announced.set(true);
         let joined = Joined { outer, from_outer, inner, from_inner };
@@ -279,15 +294,45 @@ async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds:
 }
 
 async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
-    match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address.as_str()).await?;
-            let address = PeerAddress::Tcp(stream.peer_addr()?);
-            let stream = Stream::Tcp(stream);
-            stream.prepare()?;
-            Ok((stream, address))
+    let address = match endpoint {
+        Endpoint::Tcp(address) => address,
+        #[cfg(feature = "tls")]
+        Endpoint::Tls(address) => address,
+        Endpoint::Ipc(path) => {
+            return Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc));
         }
-        Endpoint::Ipc(path) => Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc)),
+    };
+    let stream = TcpStream::connect(address.as_str()).await?;
+    let address = PeerAddress::Tcp(stream.peer_addr()?);
+    let stream = Stream::Tcp(stream);
+    stream.prepare()?;
+    Ok((stream, address))
+}
+
+/// Encrypts, if the endpoint wants that; and the name that the other side proved.
+#[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "only TLS looks at them"))]
+async fn secure(
+    stream: Stream,
+    endpoint: &Endpoint,
+    options: &DealerOptions,
+) -> Result<(Stream, Option<Arc<str>>), ShakeError> {
+    #[cfg(feature = "tls")]
+    if let Some(connector) = &options.tls {
+        return Ok(connector.connect(stream, endpoint).await?);
+    }
+    Ok((stream, None))
+}
+
+impl From<ShakeError> for DialError {
+    fn from(error: ShakeError) -> Self {
+        match error {
+            #[cfg(feature = "tls")]
+            ShakeError::Tls(error) => DialError::Tls(error),
+            #[cfg(feature = "tls")]
+            ShakeError::Io(error) if super::tls::alert(&error).is_some() => DialError::Tls(error.into()),
+            ShakeError::Io(error) => DialError::Handshake(error),
+            ShakeError::Refused(why) => DialError::Refused(why),
+        }
     }
 }
 

@@ -8,11 +8,14 @@ use std::str::FromStr;
 /// The longest path of a Unix socket that Linux and macOS both take.
 const PATH_LIMIT: usize = 103;
 
-/// An address in ZeroMQ's notation: `tcp://host:port` or `ipc://path`.
+/// An address in ZeroMQ's notation: `tcp://host:port` or `ipc://path`; and `tls://host:port`, which only this library speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A host (name, IPv4 or bracketed IPv6 address) and a port. When binding, `*` is every IPv4 interface, and port 0 any free port.
     Tcp(String),
+    /// As [`Tcp`](Endpoint::Tcp), encrypted.
+    #[cfg(feature = "tls")]
+    Tls(String),
     /// The path of a Unix socket.
     Ipc(PathBuf),
 }
@@ -26,12 +29,25 @@ pub struct EndpointError {
 }
 
 impl Endpoint {
+    /// The host of a network's endpoint, an IPv6 address without its brackets and zone.
+    #[cfg(feature = "tls")]
+    pub(crate) fn host(&self) -> Option<&str> {
+        let (Endpoint::Tcp(address) | Endpoint::Tls(address)) = self else { return None };
+        let (host, _) = address.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some(bare.split_once('%').map_or(bare, |(address, _)| address))
+    }
+
     fn parse(text: &str) -> Result<Endpoint, &'static str> {
         match text.split_once("://") {
             Some(("tcp", rest)) => parse_tcp(rest).map(Endpoint::Tcp),
             Some(("ipc", path)) => parse_ipc(path).map(Endpoint::Ipc),
-            Some(_) => Err("only tcp:// and ipc:// are spoken here"),
-            None => Err("it must begin with tcp:// or ipc://"),
+            #[cfg(feature = "tls")]
+            Some(("tls", rest)) => parse_tcp(rest).map(Endpoint::Tls),
+            #[cfg(not(feature = "tls"))]
+            Some(("tls", _)) => Err("TLS is not built in: build selfsame with the feature `tls`"),
+            Some(_) => Err("only tcp://, tls:// and ipc:// are spoken here"),
+            None => Err("it must begin with tcp://, tls:// or ipc://"),
         }
     }
 }
@@ -86,6 +102,8 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
+            #[cfg(feature = "tls")]
+            Endpoint::Tls(address) => write!(f, "tls://{address}"),
             Endpoint::Ipc(path) => write!(f, "ipc://{}", path.display()),
         }
     }
@@ -131,7 +149,27 @@ mod tests {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains(why) && error.contains(text), "{error}");
         }
+        #[cfg(not(feature = "tls"))]
+        assert!(
+            "tls://host:7314".parse::<Endpoint>().unwrap_err().to_string().contains("with the feature `tls`")
+        );
         let long = format!("ipc:///{}", "x".repeat(PATH_LIMIT));
         assert!(long.parse::<Endpoint>().unwrap_err().to_string().contains("longer"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn knows_the_host_that_a_certificate_has_to_name() {
+        let hosts = [
+            ("tls://service.example:7314", Some("service.example")),
+            ("tls://127.0.0.1:1", Some("127.0.0.1")),
+            ("tls://[fe80::1%eth0]:1", Some("fe80::1")),
+            ("ipc:///run/account", None),
+        ];
+        for (text, host) in hosts {
+            let endpoint = text.parse::<Endpoint>().unwrap();
+            assert_eq!((endpoint.host(), endpoint.to_string().as_str()), (host, text));
+        }
+        assert!("tls://host".parse::<Endpoint>().unwrap_err().to_string().contains("port is missing"));
     }
 }

@@ -15,13 +15,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use zeromq::Socket as _;
 
 use super::budget::Budget;
-use super::inner::{Folder, INNER_TIMEOUT, connect, shake};
+use super::inner::{Folder, INNER_TIMEOUT, ShakeError, connect, shake};
 use super::link::{CloseReason, Link, Links};
 use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
 use super::stream::{Listener, Peer, PeerAddress, Stream, is_want};
-use crate::protocol::zmtp::{Handshake, SocketType};
+use crate::protocol::zmtp::Handshake;
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
 const REST: Duration = Duration::from_millis(100);
@@ -162,11 +162,10 @@ impl Gate {
         connections.spawn_local(async move { gate.connection(stream, address, greeting, place).await });
     }
 
-    async fn connection(&self, mut outer: Stream, address: PeerAddress, greeting: Greeting, _place: Place) {
-        let Some((socket, from_outer)) = self.greet(&mut outer, address).await else { return };
+    async fn connection(&self, stream: Stream, address: PeerAddress, greeting: Greeting, _place: Place) {
+        let Some((outer, peer, from_outer)) = self.greet(stream, address).await else { return };
         drop(greeting);
         let Some((number, path)) = self.assign() else { return };
-        let peer = Peer { address, socket, name: None };
         let link = Rc::new(Link::new(Links::number(), peer, number, &self.links.limits));
         let mut entry = Entry::insert(&self.links, link.clone());
         let (inner, from_inner) = match timeout(INNER_TIMEOUT, connect(&path, link.id.0)).await {
@@ -178,14 +177,16 @@ impl Gate {
         entry.reason = Relay::run(joined, self.links.clone(), link, self.options.bounds()).await;
     }
 
-    /// Carries the handshake through, unless the stranger fails, dawdles, or a drain begins.
-    async fn greet(&self, outer: &mut Stream, address: PeerAddress) -> Option<(SocketType, Vec<u8>)> {
+    /// Carries the handshakes through, unless the stranger fails, dawdles, or a drain begins. With the peer comes what was read beyond them.
+    async fn greet(&self, stream: Stream, address: PeerAddress) -> Option<(Stream, Peer, Vec<u8>)> {
         if self.cores.borrow().is_empty() {
             return None; // the drain began before this task did
         }
         let greeting = async {
-            outer.prepare()?;
-            shake(outer, Handshake::new(self.options.shows, b"")).await
+            stream.prepare()?;
+            let (mut outer, name) = self.secure(stream).await?;
+            let (socket, beyond) = shake(&mut outer, Handshake::new(self.options.shows, b"")).await?;
+            Ok::<_, ShakeError>((outer, Peer { address, socket, name }, beyond))
         };
         let greeted = tokio::select! {
             greeted = timeout(self.options.handshake_timeout, greeting) => greeted,
@@ -199,7 +200,10 @@ impl Gate {
         match greeted {
             Ok(Ok(shaken)) => Some(shaken),
             Ok(Err(error)) => {
-                self.links.count(|counters| counters.refused += 1);
+                self.links.count(|counters| {
+                    counters.refused += 1;
+                    counters.insecure += u64::from(error.is_tls());
+                });
                 self.links.complain(TURNED_AWAY, &address, &error);
                 None
             }
@@ -233,6 +237,15 @@ impl Gate {
             }
             greeted.await;
         }
+    }
+
+    /// Encrypts, if that is wanted here; and the name that the stranger proved, if it had to.
+    async fn secure(&self, stream: Stream) -> Result<(Stream, Option<Arc<str>>), ShakeError> {
+        #[cfg(feature = "tls")]
+        if let Some(acceptor) = &self.options.tls {
+            return Ok(acceptor.accept(stream).await?);
+        }
+        Ok((stream, None))
     }
 
     /// Chooses the ROUTER for a new connection. There is none while draining.

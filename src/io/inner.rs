@@ -43,6 +43,23 @@ pub(crate) enum ShakeError {
     Refused(#[from] Refused),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] super::tls::TlsError),
+}
+
+impl ShakeError {
+    /// Whether encryption or authentication is what it failed at.
+    pub fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return match self {
+            ShakeError::Tls(_) => true,
+            ShakeError::Io(error) => super::tls::alert(error).is_some(),
+            ShakeError::Refused(_) => false,
+        };
+        #[cfg(not(feature = "tls"))]
+        false
+    }
 }
 
 /// Carries a handshake through, and returns the peer's socket type and what was read beyond it.
@@ -56,7 +73,7 @@ where
     loop {
         let outgoing = handshake.take_outgoing();
         if !outgoing.is_empty() {
-            stream.write_all(&outgoing).await?;
+            say(stream, &outgoing).await?;
         }
         let beyond = poll_fn(|cx| {
             with_scratch(|scratch| {
@@ -71,16 +88,21 @@ where
             Ok(beyond) => beyond,
             Err(why) => {
                 // It came with its greeting: whoever is turned away for its type is still told ours, and need not guess.
-                stream.write_all(&handshake.take_outgoing()).await?;
+                say(stream, &handshake.take_outgoing()).await?;
                 return Err(why.into());
             }
         };
         if let Some(peer) = handshake.peer() {
             // Nothing is outgoing: our READY went out before the peer's was read, or goes now.
-            stream.write_all(&handshake.take_outgoing()).await?;
+            say(stream, &handshake.take_outgoing()).await?;
             return Ok((peer, beyond));
         }
     }
+}
+
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// Connects to the crate's ROUTER at `path` as a DEALER of this identity.

@@ -31,6 +31,8 @@ pub(crate) mod spin;
 mod stream;
 mod thread;
 mod throttle;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use dealer::{Dealer, DealerEvent, DealerOptions, DialError};
 pub use endpoint::{Endpoint, EndpointError};
@@ -40,3 +42,5 @@ pub use router::{Router, RouterEvent, RouterOptions};
 pub use spin::Spin;
 pub use stream::{Peer, PeerAddress};
 pub use thread::IoThread;
+#[cfg(feature = "tls")]
+pub use tls::{Acceptor, Connector, TlsError, TlsSetupError};

@@ -239,9 +239,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             }
             let all_said = self.inner_ended || self.link.outstanding() == 0;
             if all_said && self.to_outer.is_empty() {
-                self.half_closed = true;
-                if !matches!(Pin::new(&mut self.outer).poll_shutdown(cx), Poll::Ready(Ok(()))) {
-                    return Poll::Ready(()); // a socket's shutdown never waits
+                match Pin::new(&mut self.outer).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => self.half_closed = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {} // encryption has something left to write
                 }
             }
         }

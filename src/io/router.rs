@@ -19,6 +19,8 @@ use super::link::{CloseReason, Link, LinkLimits, News, Order, SendError};
 use super::relay::Bounds;
 use super::stream::{Listener, Peer};
 use super::throttle::Rates;
+#[cfg(feature = "tls")]
+use super::tls::Acceptor;
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{GateCounters, Rate};
 use crate::protocol::zmtp::{Limits, SocketType};
@@ -71,6 +73,9 @@ pub struct RouterOptions {
     pub stall_timeout: Duration,
     /// How long a connection that is closed in an orderly way may take to write what was handed over. 2 s: several round trips.
     pub linger: Duration,
+    /// What encrypts, if strangers have to come by TLS; then the endpoint is a `tls://` one.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Acceptor>,
     /// After so many connections the crate's socket is renewed, since it keeps some 110 bytes of each for ever. 50,000: 5 MiB.
     pub renew_after: u64,
 }
@@ -98,6 +103,8 @@ impl RouterOptions {
             low_water: 64 << 10,
             stall_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            #[cfg(feature = "tls")]
+            tls: None,
             renew_after: 50_000,
         }
     }
@@ -159,6 +166,8 @@ impl Router {
     /// # Errors
     /// The address is taken, is not this machine's, or may not be bound; or there is no place for the private folder.
     pub async fn bind(endpoint: &Endpoint, options: RouterOptions) -> io::Result<Router> {
+        #[cfg(feature = "tls")]
+        super::tls::check(endpoint, options.tls.is_some(), "RouterOptions::tls").map_err(io::Error::other)?;
         let gate = Rc::new(Gate::new(options).await?);
         let (listener, endpoint) = Listener::bind(endpoint).await?;
         let (stop, stopped) = oneshot::channel();

@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::endpoint::Endpoint;
+#[cfg(feature = "tls")]
+use super::tls::TlsStream;
 use crate::protocol::zmtp::SocketType;
 
 /// A silent peer is asked after 15 s whether it is still there, and three times more at 5 s: a host that vanished is noticed within half a minute.
@@ -31,7 +33,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerAddress {
-    /// Over TCP, from here.
+    /// Over TCP, encrypted or not, from here.
     Tcp(SocketAddr),
     /// Over a Unix socket of this machine.
     Ipc,
@@ -70,6 +72,9 @@ impl fmt::Display for Peer {
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Ipc(UnixStream),
+    /// Takes bytes before they are sent: what must go out has to be flushed.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -90,6 +95,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
             Stream::Ipc(stream) => Pin::new(stream).poll_read(cx, into),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, into),
         }
     }
 }
@@ -99,17 +106,26 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Ipc(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // neither buffers
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Ipc(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Ipc(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -132,17 +148,13 @@ impl Listener {
     pub async fn bind(endpoint: &Endpoint) -> io::Result<(Listener, Endpoint)> {
         match endpoint {
             Endpoint::Tcp(address) => {
-                let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-                for address in tokio::net::lookup_host(address).await? {
-                    match bind_tcp(address) {
-                        Ok(listener) => {
-                            let bound = Endpoint::Tcp(listener.local_addr()?.to_string());
-                            return Ok((Listener::Tcp(listener), bound));
-                        }
-                        Err(error) => failed = error,
-                    }
-                }
-                Err(failed)
+                let (listener, bound) = bind_first(address).await?;
+                Ok((listener, Endpoint::Tcp(bound)))
+            }
+            #[cfg(feature = "tls")]
+            Endpoint::Tls(address) => {
+                let (listener, bound) = bind_first(address).await?;
+                Ok((listener, Endpoint::Tls(bound)))
             }
             Endpoint::Ipc(path) => {
                 let listener = match UnixListener::bind(path) {
@@ -175,6 +187,21 @@ impl Listener {
 pub(crate) fn is_want(error: &io::Error) -> bool {
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_none_or(|code| wants.contains(&Errno::from_raw_os_error(code)))
+}
+
+/// Binds to the first of a host's addresses that can be.
+async fn bind_first(address: &str) -> io::Result<(Listener, String)> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in tokio::net::lookup_host(address).await? {
+        match bind_tcp(address) {
+            Ok(listener) => {
+                let bound = listener.local_addr()?.to_string();
+                return Ok((Listener::Tcp(listener), bound));
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {

@@ -8,6 +8,8 @@ use crate::gate::Gate;
 use crate::io::Spin;
 use crate::protocol::{dedup, wire};
 use crate::store::Store;
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 
 /// Sets up a [`Server`].
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Settings {
     pub dedup: dedup::Limits,
     pub gate: Gate,
     pub store: Store,
+    #[cfg(feature = "tls")]
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for Settings {
@@ -52,6 +56,8 @@ impl Default for Settings {
             dedup: dedup::Limits::default(),
             gate: Gate::new(),
             store: Store::memory(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -140,6 +146,14 @@ impl ServerBuilder {
         self
     }
 
+    /// What a `tls://` endpoint shows, and whom it lets in. Default: none, and then only `tcp://` and `ipc://` can be bound.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
     /// Where the records of calls live, and so what a retry survives. Default: [`Store::memory`].
     #[must_use]
     pub fn store(mut self, store: Store) -> Self {
@@ -172,7 +186,7 @@ impl ServerBuilder {
     /// Binds the socket. Connections are accepted at once, and calls answered from `serve` on.
     ///
     /// # Errors
-    /// If the endpoint is not one or cannot be bound.
+    /// If the endpoint is not one or cannot be bound, or a `tls://` one has no certificates, or files that are of no use.
     pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Server, SetupError> {
         Server::open(self.settings, endpoint.as_ref()).await
     }

@@ -85,6 +85,12 @@ impl Server {
         let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
         let parsed: io::Endpoint =
             endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
+        let options = io::RouterOptions {
+            #[cfg(feature = "tls")]
+            tls: io::Acceptor::of(&parsed, settings.tls.clone(), "ServerBuilder::tls")
+                .map_err(|error| failed(error.to_string()))?,
+            ..settings.gate.router(settings.wire.body)
+        };
         let incarnation = Incarnation(crate::random::u64().max(1));
         let opener = Opener { incarnation, retention: settings.dedup.retention };
         let store = settings.store.clone().open(opener).await?;
@@ -93,7 +99,7 @@ impl Server {
         let (bound, is_bound) = oneshot::channel();
         let (publish, counters) = watch::channel(ServerCounters::default());
         let ended = thread.run(move || async move {
-            let router = match io::Router::bind(&parsed, settings.gate.router(settings.wire.body)).await {
+            let router = match io::Router::bind(&parsed, options).await {
                 Ok(router) => router,
                 Err(error) => return drop(bound.send(Err(error.to_string()))),
             };

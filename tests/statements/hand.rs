@@ -44,20 +44,20 @@ pub async fn until(mut is_so: impl FnMut() -> bool) {
 
 impl Hand {
     pub async fn connect(endpoint: &str) -> Hand {
-        Hand::open(endpoint, None).await
+        Hand::dial(endpoint, DealerOptions::dealer(), None).await
     }
 
     pub async fn resume(endpoint: &str, registration: Registration) -> Hand {
-        Hand::open(endpoint, Some(registration)).await
+        Hand::dial(endpoint, DealerOptions::dealer(), Some(registration)).await
     }
 
-    async fn open(endpoint: &str, resume: Option<Registration>) -> Hand {
+    pub async fn dial(endpoint: &str, options: DealerOptions, resume: Option<Registration>) -> Hand {
         let endpoint: Endpoint = endpoint.parse().unwrap();
         let (outgoing, mut to_send) = mpsc::unbounded_channel::<Vec<Bytes>>();
         let (heard, incoming) = mpsc::unbounded_channel();
         let (stop, _stopped) = std_mpsc::channel();
         drop(IoThread::shared().unwrap().run(move || async move {
-            let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+            let mut dealer = Dealer::dial(&endpoint, options).await.unwrap();
             loop {
                 tokio::select! {
                     frames = to_send.recv() => match frames {

@@ -16,7 +16,9 @@ pub struct GateCounters {
     pub turned_away_by_address: u64,
     /// Of these, gone before the handshake was done, or refused by it: another protocol, another version, a wrong socket type.
     pub refused: u64,
-    /// Of these, closed because the handshake took longer than [`Gate::handshake_timeout`](crate::Gate::handshake_timeout).
+    /// Of the refused ones, those that TLS refused: no certificate or a wrong one, a wrong version, or no TLS at all.
+    pub insecure: u64,
+    /// Of those accepted, closed because the handshake took longer than [`Gate::handshake_timeout`](crate::Gate::handshake_timeout).
     pub handshake_timeouts: u64,
     /// Of these, closed because their handshake dragged on while as many were under way as [`Gate::handshakes`](crate::Gate::handshakes) allows.
     pub handshakes_crowded_out: u64,
