@@ -74,6 +74,7 @@
 //! | resume a call after a crash of its client | [`Call::to_bytes`], [`Call::from_bytes`], [`Nonce::keyed`] |
 //! | bound what strangers may do | [`Gate`], [`GateCounters`] |
 //! | publish and subscribe | [`Publisher`], [`Subscriber`], [`Subscription`] |
+//! | encrypt, and know who calls | `ServerTls`, `ClientTls` (feature `tls`), [`Principal`], [`Server::allow`], [`PublisherBuilder::allow`] |
 //! | test without sockets | [`Channel::local`], [`Request::test`] |
 //!
 //! # Levels and features
@@ -87,7 +88,7 @@
 //! | shared | `Store::shared` | `postgres` | and of a replica: any other one answers |
 //! | atomic | `Store::atomic` | `postgres` | the same, and what the handler writes in its transaction happens exactly once |
 //!
-//! No feature is on by default. `sabotage` is for this library's own tests, and never for a service.
+//! `tls` adds `tls://` endpoints (`docs/security.md`). No feature is on by default. `sabotage` is for this library's own tests, and never for a service.
 //!
 //! # Runtimes and threads
 //!

@@ -3,6 +3,7 @@
 //! TLS 1.3 alone, by rustls. Files are read when a socket is bound or connected, and again when they have changed: see [`ServerTls`]. How bytes are
 //! encrypted is the IO threads' business; what a peer may do is the business of [`Server::allow`](crate::Server::allow).
 
+mod clients;
 mod files;
 mod name;
 
@@ -18,6 +19,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use clients::Named;
 pub(crate) use files::{Live, Source, Unusable};
 pub(crate) use name::{NameError, principal_name};
 
@@ -179,7 +181,7 @@ impl Source for ServerTls {
                     verifier = verifier.allow_unauthenticated();
                 }
                 let verifier = verifier.build().map_err(|error| Unusable::new(path, error))?;
-                builder.with_client_cert_verifier(verifier)
+                builder.with_client_cert_verifier(Arc::new(Named(verifier)))
             }
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|error| self.own.unusable(&error))?;

@@ -5,15 +5,21 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{InvalidMessage, ServerConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::endpoint::Endpoint;
 use super::stream::Stream;
 use crate::tls::{ClientTls, Live, NameError, ServerTls, Unusable, principal_name};
+
+/// How long a stranger that was turned away may take to read why: a round trip or two.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Either side's stream.
 pub(crate) type TlsStream = tokio_rustls::TlsStream<TcpStream>;
@@ -56,9 +62,6 @@ pub enum TlsError {
     /// The other side's certificate, version or conduct, or what it says of ours.
     #[error("TLS handshake: {0}")]
     Refused(String),
-    /// A good certificate that names no principal.
-    #[error("the peer's certificate names nobody: {0}")]
-    Nameless(String),
     /// The connection ended or broke.
     #[error("the other side ended the connection during the TLS handshake: {0}")]
     Io(#[source] io::Error),
@@ -88,8 +91,15 @@ impl Acceptor {
 
     /// Shakes hands, and returns the stream and the name that the stranger's certificate proved, if it had to show one.
     pub(crate) async fn accept(&self, stream: Stream) -> Result<(Stream, Option<Arc<str>>), TlsError> {
-        let stream = TlsAcceptor::from(self.0.current()).accept(over_tcp(stream)?).await?;
-        let name = proved_name(stream.get_ref().1).map_err(|why| TlsError::Nameless(why.to_string()))?;
+        let accepting = TlsAcceptor::from(self.0.current()).accept(over_tcp(stream)?);
+        let stream = match accepting.into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                let _ = timeout(LAST_WORDS, part(stream)).await;
+                return Err(error.into());
+            }
+        };
+        let name = proved_name(stream.get_ref().1).map_err(|why| TlsError::Refused(why.to_string()))?;
         Ok((encrypted(stream.into()), name))
     }
 }
@@ -159,6 +169,14 @@ pub(crate) fn check(endpoint: &Endpoint, given: bool, builder: &'static str) -> 
 fn proved_name(connection: &ServerConnection) -> Result<Option<Arc<str>>, NameError> {
     let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
     principal_name(certificate).map(|name| Some(name.into()))
+}
+
+/// Lets a stranger that was turned away read why: a close would take that back if it has said more than was read.
+async fn part(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// What an endpoint with TLS gives and takes.

@@ -61,3 +61,64 @@ fn fit(name: String) -> Result<String, NameError> {
         name => Ok(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    /// The name in a certificate with this common name, unless it is empty, and these alternative names.
+    fn name(common: &str, alternatives: Vec<SanType>) -> Result<String, NameError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.remove(DnType::CommonName);
+        if !common.is_empty() {
+            params.distinguished_name.push(DnType::CommonName, common);
+        }
+        params.subject_alt_names = alternatives;
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        principal_name(certificate.der())
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    fn dns(text: &str) -> SanType {
+        SanType::DnsName(text.try_into().unwrap())
+    }
+
+    fn email(text: &str) -> SanType {
+        SanType::Rfc822Name(text.try_into().unwrap())
+    }
+
+    #[test]
+    fn the_first_of_the_best_kind_is_the_name() {
+        let all =
+            vec![email("ann@a"), dns("ann.a"), uri("spiffe://a/ann"), uri("spiffe://a/bob"), dns("bob.a")];
+        assert_eq!(name("ann", all.clone()).unwrap(), "spiffe://a/ann");
+        let no_uri = all.iter().filter(|name| !matches!(name, SanType::URI(_))).cloned().collect();
+        assert_eq!(name("ann", no_uri).unwrap(), "ann.a");
+        assert_eq!(name("ann", vec![email("ann@a")]).unwrap(), "ann@a");
+        assert_eq!(name("Änn", vec![]).unwrap(), "Änn");
+        // An address names a machine for a while, and nobody.
+        assert_eq!(name("ann", vec![SanType::IpAddress([127, 0, 0, 1].into())]).unwrap(), "ann");
+    }
+
+    #[test]
+    fn one_that_is_unfit_is_not_passed_over_for_the_next() {
+        assert_eq!(name("", vec![]), Err(NameError::Nameless));
+        assert_eq!(name("", vec![SanType::IpAddress([127, 0, 0, 1].into())]), Err(NameError::Nameless));
+        assert_eq!(name("ann", vec![uri("")]), Err(NameError::Empty));
+        assert_eq!(name("ann\nbob", vec![]), Err(NameError::Control));
+        assert_eq!(name("ann", vec![dns("ann\0.example")]), Err(NameError::Control));
+        let long = "x".repeat(LIMIT);
+        assert_eq!(name("ann", vec![uri(&long)]).unwrap(), long);
+        assert_eq!(name("ann", vec![uri(&format!("{long}x"))]), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_no_name() {
+        assert_eq!(principal_name(&CertificateDer::from(&b"no certificate"[..])), Err(NameError::Unreadable));
+    }
+}

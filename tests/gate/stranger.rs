@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use selfsame::GateCounters;
-use selfsame::io::{CloseReason, IoThread, Router, RouterEvent, RouterOptions};
+use selfsame::io::{CloseReason, Endpoint, IoThread, Router, RouterEvent, RouterOptions};
 use tokio::sync::{mpsc, oneshot};
 
 /// Longer than anything takes here; only a bug makes a test wait for it.
@@ -27,12 +27,17 @@ enum Ask {
 
 impl Echo {
     pub async fn start(options: RouterOptions) -> Echo {
+        Echo::start_at("tcp://127.0.0.1:0".parse().unwrap(), options).await
+    }
+
+    /// At this endpoint of the loopback network.
+    pub async fn start_at(endpoint: Endpoint, options: RouterOptions) -> Echo {
         let io = IoThread::start("test-router").unwrap();
         let (tell, bound) = oneshot::channel();
         let (tell_closed, closed) = mpsc::unbounded_channel();
         let (ask, mut asked) = mpsc::unbounded_channel();
         drop(io.run(move || async move {
-            let mut router = Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), options).await.unwrap();
+            let mut router = Router::bind(&endpoint, options).await.unwrap();
             tell.send(router.endpoint().to_string()).unwrap();
             loop {
                 tokio::select! {
@@ -52,7 +57,8 @@ impl Echo {
                 }
             }
         }));
-        let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
+        let endpoint = bound.await.unwrap();
+        let address = endpoint.split_once("://").unwrap().1.parse().unwrap();
         Echo { _io: io, address, closed, ask }
     }
 
@@ -193,7 +199,13 @@ impl<S: Read + Write> Stranger<S> {
             match self.0.read(&mut rest) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+                // Over TLS an end is an error, unless it was said.
+                Err(error)
+                    if [io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof]
+                        .contains(&error.kind()) =>
+                {
+                    return;
+                }
                 Err(error) => panic!("not ended: {error}"),
             }
         }

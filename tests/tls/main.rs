@@ -7,8 +7,21 @@
 #[allow(dead_code)]
 mod api;
 mod certificates;
+#[path = "../events/contract.rs"]
+#[allow(dead_code)]
+mod contract;
+mod events;
 #[path = "../statements/hand.rs"]
 #[allow(dead_code)]
 mod hand;
+#[path = "../events/peers.rs"]
+#[allow(dead_code)]
+mod peers;
 mod principals;
+mod refusals;
+mod reload;
 mod service;
+mod setup;
+#[path = "../gate/stranger.rs"]
+#[allow(dead_code)]
+mod stranger;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use selfsame::{Answer, Channel, ClientTls, Counters, Request, Server, ServerTls};
+use selfsame::{Answer, Channel, ClientTls, Request, Server, ServerTls};
 
 use super::api::account::account::{ChangePassword, Version};
 use super::api::account::{Account, AccountClient, AccountServer};
@@ -35,7 +35,6 @@ impl Account for Vault {
 pub struct Served {
     pub endpoint: String,
     pub vault: Arc<Vault>,
-    pub counters: Counters,
 }
 
 pub async fn serve(tls: ServerTls) -> Served {
@@ -47,7 +46,7 @@ pub async fn serve_as(tls: ServerTls, set: impl FnOnce(Server) -> Server) -> Ser
     let vault = Arc::<Vault>::default();
     let server = builder.bind("tls://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
     let server = set(server);
-    let served = Served { endpoint: server.endpoint().to_owned(), vault, counters: server.counters() };
+    let served = Served { endpoint: server.endpoint().to_owned(), vault };
     tokio::spawn(server.serve());
     served
 }

@@ -41,6 +41,11 @@ pub enum Refused {
     /// The first bytes are no greeting: some other protocol.
     #[error("not a ZMTP greeting")]
     NoGreeting,
+    /// The first byte is one of TLS.
+    #[error(
+        "it speaks TLS, and this side does not: is one of them to be a tls:// endpoint, or the other not?"
+    )]
+    Tls,
     /// A ZMTP major version below 3.
     #[error("ZMTP version {0} is not spoken here, only 3 and later")]
     Version(u8),
@@ -167,9 +172,16 @@ impl Handshake {
     }
 }
 
+/// The types of the first record that TLS sends: of a server that was not spoken to in TLS, and of a client.
+const TLS_ALERT: u8 = 21;
+const TLS_HANDSHAKE: u8 = 22;
+
 /// Checks what has come of a greeting, so that another protocol is told by its first byte.
 fn check_greeting(received: &[u8]) -> Result<(), Refused> {
     let at = |index: usize| received.get(index).copied();
+    if let Some(TLS_ALERT | TLS_HANDSHAKE) = at(0) {
+        return Err(Refused::Tls);
+    }
     if at(0).is_some_and(|byte| byte != 0xff) || at(9).is_some_and(|byte| byte != 0x7f) {
         return Err(Refused::NoGreeting);
     }
@@ -306,6 +318,8 @@ mod tests {
     #[test]
     fn refuses_greetings_that_are_none_as_soon_as_they_show() {
         assert_eq!(judge(b"G"), Err(Refused::NoGreeting));
+        assert_eq!(judge(&[TLS_HANDSHAKE, 3, 1]), Err(Refused::Tls));
+        assert_eq!(judge(&[TLS_ALERT]), Err(Refused::Tls));
         assert_eq!(judge(&[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7e]), Err(Refused::NoGreeting));
         assert_eq!(judge(&[0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 1]), Err(Refused::Version(1)));
         let plain = greeting(|greeting| greeting[12..17].copy_from_slice(b"PLAIN"));
