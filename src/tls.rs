@@ -8,7 +8,7 @@ mod files;
 mod name;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -271,7 +271,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn read_roots(path: &PathBuf) -> Result<RootCertStore, Unusable> {
+fn read_roots(path: &Path) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     for (index, certificate) in files::certificates(path)?.into_iter().enumerate() {
         roots.add(certificate).map_err(|error| {

@@ -3,6 +3,8 @@
 #[path = "../examples/contracts/mod.rs"]
 #[allow(dead_code)]
 mod api;
+#[path = "transport/mod.rs"]
+mod transport;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use api::account::account::{ChangePassword, Version};
 use api::account::{Account, AccountClient, AccountServer, NoSuchUser};
 use selfsame::{Answer, Call, Channel, Fault, Kind, Nonce, Outcome, Refusal, Request, Server};
 use tokio::sync::{Semaphore, oneshot};
+use transport::{Over, anywhere, nowhere};
 
 /// What the test lets a handler do.
 struct Vault {
@@ -81,7 +84,11 @@ async fn serve(server: Server) -> Running {
 
 async fn serve_vault(vault: &Arc<Vault>) -> Running {
     let builder = Server::builder().clock_error(Duration::ZERO);
-    serve(builder.bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()))).await
+    serve(builder.over().bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()))).await
+}
+
+async fn connect(endpoint: &str) -> AccountClient {
+    AccountClient::new(Channel::builder().over().connect(endpoint).await.unwrap())
 }
 
 fn change(account: &AccountClient, user: &str) -> Call<ChangePassword> {
@@ -92,39 +99,38 @@ async fn changed(call: Call<ChangePassword>) -> u32 {
     call.await.unwrap().get().unwrap().get_version()
 }
 
+#[test]
+fn the_same_over_a_unix_socket() {
+    transport::again_over_ipc("");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_same_over_tls() {
+    transport::again_over_tls("");
+}
+
 #[tokio::test]
 async fn a_call_has_an_effect_and_a_reply() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     assert_eq!(changed(change(&account, "ann")).await, 1);
     let version = account.version(|mut p| p.set_user("ann")).await.unwrap();
     assert_eq!(version.get().unwrap().get_version(), 1);
 }
 
 #[tokio::test]
-async fn a_call_over_a_unix_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let endpoint = format!("ipc://{}", folder.path().join("account").display());
-    let vault = Vault::new();
-    let server =
-        serve(Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()))).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
-    assert_eq!(changed(change(&account, "ann")).await, 1);
-}
-
-#[tokio::test]
 async fn connect_succeeds_although_nobody_listens_and_calls_wait_until_somebody_does() {
-    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("tcp://{}", reserved.local_addr().unwrap());
-    drop(reserved);
-    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let endpoint = nowhere();
+    let account = connect(&endpoint).await;
     let error = change(&account, "ann").deadline(Duration::from_millis(100)).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Deadline, Outcome::No), "{error}");
 
     let waits = tokio::spawn(changed(change(&account, "ann").deadline(Duration::from_secs(20))));
     let vault = Vault::new();
-    let server = Server::bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()));
+    let server =
+        Server::builder().over().bind(&endpoint).await.unwrap().service(AccountServer::new(vault.clone()));
     let _server = serve(server).await;
     assert_eq!(waits.await.unwrap(), 1);
 }
@@ -133,7 +139,7 @@ async fn connect_succeeds_although_nobody_listens_and_calls_wait_until_somebody_
 async fn many_calls_at_once_have_one_effect_each() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let calls = (0..5_000).map(|_| change(&account, "ann").deadline(Duration::from_secs(60)));
     let replies = futures::future::join_all(calls.map(|call| tokio::spawn(changed(call)))).await;
     let versions: HashSet<u32> = replies.into_iter().map(Result::unwrap).collect();
@@ -145,7 +151,7 @@ async fn many_calls_at_once_have_one_effect_each() {
 async fn a_large_body_goes_there_and_back() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let long = "x".repeat(3_000_000);
     let call = account.change_password(|mut p| p.set_password(&*long)).deadline(Duration::from_secs(20));
     assert_eq!(changed(call).await, 1);
@@ -159,7 +165,7 @@ async fn a_large_body_goes_there_and_back() {
 async fn each_verdict_reaches_the_caller() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
 
     let declined = change(&account, "nobody").await.unwrap_err();
     assert_eq!((declined.kind(), declined.outcome()), (Kind::Declined, Outcome::Yes));
@@ -188,7 +194,7 @@ async fn each_verdict_reaches_the_caller() {
 async fn metadata_and_trace_reach_the_handler() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let call = change(&account, "traced")
         .metadata("tenant", "blue")
         .traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
@@ -199,7 +205,7 @@ async fn metadata_and_trace_reach_the_handler() {
 async fn retries_are_paid_from_a_budget() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let channel = Channel::builder().retry_budget(0, 0).connect(&server.endpoint).await.unwrap();
+    let channel = Channel::builder().retry_budget(0, 0).over().connect(&server.endpoint).await.unwrap();
     let error = change(&AccountClient::new(channel), "busy").await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (Kind::Refused(Refusal::Unavailable), 1), "{error}");
 }
@@ -218,15 +224,15 @@ async fn too_much_metadata_is_a_mistake_that_is_told_at_once() {
 async fn longer_bodies_go_through_where_both_sides_allow_them() {
     const LIMIT: u32 = 24 << 20;
     let vault = Vault::new();
-    let server = Server::builder().body_limit(LIMIT).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = Server::builder().body_limit(LIMIT).over().bind(anywhere()).await.unwrap();
     let server = serve(server.service(AccountServer::new(vault.clone()))).await;
     let long = "x".repeat(20 << 20);
     let call = |account: &AccountClient| {
         account.change_password(|mut p| p.set_password(&*long)).deadline(Duration::from_secs(30))
     };
-    let roomy = Channel::builder().body_limit(LIMIT).connect(&server.endpoint).await.unwrap();
+    let roomy = Channel::builder().body_limit(LIMIT).over().connect(&server.endpoint).await.unwrap();
     assert_eq!(changed(call(&AccountClient::new(roomy))).await, 1);
-    let narrow = AccountClient::connect(&server.endpoint).await.unwrap();
+    let narrow = connect(&server.endpoint).await;
     assert_eq!(call(&narrow).await.unwrap_err().kind(), Kind::Refused(Refusal::TooLarge));
 }
 
@@ -234,7 +240,7 @@ async fn longer_bodies_go_through_where_both_sides_allow_them() {
 async fn more_bodies_than_a_connection_holds_wait_for_room_and_do_not_cut_it() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let channel = Channel::connect(&server.endpoint).await.unwrap();
+    let channel = Channel::builder().over().connect(&server.endpoint).await.unwrap();
     let account = AccountClient::new(channel.clone());
     let long = "x".repeat(512 << 10);
     let call = || account.change_password(|mut p| p.set_password(&*long)).deadline(Duration::from_secs(60));
@@ -248,9 +254,9 @@ async fn durations_without_end_are_as_good_as_long_ones() {
     let builder = Server::builder().handler_timeout(Duration::MAX).heartbeat(Duration::MAX);
     let builder = builder.retention(Duration::MAX).drain(Duration::MAX);
     let vault = Vault::new();
-    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server = builder.over().bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()));
     let server = serve(server).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let waits = tokio::spawn(changed(change(&account, "waits").deadline(Duration::MAX)));
     vault.entered(1).await;
     vault.go_on.add_permits(1);
@@ -271,9 +277,9 @@ async fn handlers_that_need_a_worker_are_spawned_from_the_start() {
             request.reply(|mut reply| reply.set_version(1))
         }
     }
-    let server = Server::builder().inline(false).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = Server::builder().inline(false).over().bind(anywhere()).await.unwrap();
     let server = serve(server.service(AccountServer::new(Blocking))).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     assert_eq!(changed(change(&account, "ann")).await, 1);
 }
 
@@ -281,7 +287,7 @@ async fn handlers_that_need_a_worker_are_spawned_from_the_start() {
 async fn a_deadline_ends_a_call_that_runs_as_unknown() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let call = tokio::spawn(change(&account, "waits").deadline(Duration::from_millis(300)));
     vault.entered(1).await;
     let error = call.await.unwrap().unwrap_err();
@@ -292,7 +298,7 @@ async fn a_deadline_ends_a_call_that_runs_as_unknown() {
 async fn a_dropped_call_runs_to_its_end_and_gives_its_place_back() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let channel = Channel::builder().in_flight(1).connect(&server.endpoint).await.unwrap();
+    let channel = Channel::builder().in_flight(1).over().connect(&server.endpoint).await.unwrap();
     let account = AccountClient::new(channel);
     let call = tokio::spawn(change(&account, "waits"));
     vault.entered(1).await;
@@ -310,9 +316,9 @@ async fn a_dropped_call_runs_to_its_end_and_gives_its_place_back() {
 async fn a_full_server_sheds_what_it_did_not_start() {
     let vault = Vault::new();
     let builder = Server::builder().concurrency(1).queue(1);
-    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server = builder.over().bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()));
     let server = serve(server).await;
-    let channel = Channel::builder().attempts(1).connect(&server.endpoint).await.unwrap();
+    let channel = Channel::builder().attempts(1).over().connect(&server.endpoint).await.unwrap();
     let account = AccountClient::new(channel);
     let runs = tokio::spawn(changed(change(&account, "waits")));
     vault.entered(1).await;
@@ -331,7 +337,7 @@ async fn a_full_server_sheds_what_it_did_not_start() {
 async fn a_shutdown_lets_running_calls_finish_and_refuses_others() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let runs = tokio::spawn(changed(change(&account, "waits")));
     vault.entered(1).await;
     server.stop.send(()).unwrap();
@@ -345,17 +351,18 @@ async fn a_shutdown_lets_running_calls_finish_and_refuses_others() {
 #[tokio::test]
 async fn after_a_restart_what_was_sent_is_unknown_and_what_was_not_is_served() {
     let vault = Vault::new();
-    let server = Server::builder().drain(Duration::from_millis(10)).bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = Server::builder().drain(Duration::from_millis(10)).over().bind(anywhere()).await.unwrap();
     let server = serve(server.service(AccountServer::new(vault.clone()))).await;
     let endpoint = server.endpoint.clone();
-    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let account = connect(&endpoint).await;
     let runs = tokio::spawn(change(&account, "waits").deadline(Duration::from_secs(30)));
     vault.entered(1).await;
     server.stop.send(()).unwrap();
     server.ended.await.unwrap().unwrap();
 
     let reborn = Vault::new();
-    let server = Server::bind(&endpoint).await.unwrap().service(AccountServer::new(reborn.clone()));
+    let server =
+        Server::builder().over().bind(&endpoint).await.unwrap().service(AccountServer::new(reborn.clone()));
     let _server = serve(server).await;
     let error = runs.await.unwrap().unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
@@ -367,7 +374,7 @@ async fn after_a_restart_what_was_sent_is_unknown_and_what_was_not_is_served() {
 async fn a_saved_call_is_asked_again_by_another_client() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     // A keyed nonce that is older than the server's store is refused: so first see that the server is there.
     changed(change(&account, "bob")).await;
     let mut call = change(&account, "ann");
@@ -375,7 +382,7 @@ async fn a_saved_call_is_asked_again_by_another_client() {
     let nonce = call.known_nonce().unwrap();
     let first = call.await.unwrap();
 
-    let next_life = Channel::connect(&server.endpoint).await.unwrap();
+    let next_life = Channel::builder().over().connect(&server.endpoint).await.unwrap();
     let again = Call::<ChangePassword>::from_bytes(&next_life, &saved).unwrap();
     assert_eq!(again.known_nonce(), Some(nonce));
     assert_eq!(again.await.unwrap().as_bytes(), first.as_bytes());
@@ -390,7 +397,7 @@ async fn a_saved_call_is_asked_again_by_another_client() {
 async fn a_keyed_nonce_is_one_call_and_other_parameters_under_it_are_a_mismatch() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let issued = SystemTime::now() + Duration::from_millis(20);
     let nonce = Nonce::keyed("order-8731", issued);
     assert_eq!(changed(change(&account, "ann").nonce(nonce)).await, 1);
@@ -435,14 +442,14 @@ async fn an_endpoint_that_is_none_and_one_that_is_taken_are_told() {
         assert!(error.to_string().contains("connect to"), "{error}");
         assert!(Server::bind(wrong).await.is_err(), "{wrong}");
     }
-    let taken = Server::bind("tcp://127.0.0.1:0").await.unwrap();
-    let error = Server::bind(taken.endpoint()).await.unwrap_err();
+    let taken = Server::builder().over().bind(anywhere()).await.unwrap();
+    let error = Server::builder().over().bind(taken.endpoint()).await.unwrap_err();
     assert!(error.to_string().contains(taken.endpoint()), "{error}");
 }
 
 #[tokio::test]
 async fn two_services_of_one_interface_on_a_socket_are_an_error() {
-    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = Server::builder().over().bind(anywhere()).await.unwrap();
     let server = server.service(AccountServer::new(Vault::new())).service(AccountServer::new(Vault::new()));
     let error = server.serve().await.unwrap_err();
     assert!(error.to_string().contains("Account"), "{error}");
@@ -450,8 +457,8 @@ async fn two_services_of_one_interface_on_a_socket_are_an_error() {
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_an_unknown_method() {
-    let server = serve(Server::bind("tcp://127.0.0.1:0").await.unwrap()).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let server = serve(Server::builder().over().bind(anywhere()).await.unwrap()).await;
+    let account = connect(&server.endpoint).await;
     let error = change(&account, "ann").await.unwrap_err();
     assert_eq!(
         (error.kind(), error.outcome()),
@@ -463,7 +470,8 @@ async fn a_service_that_is_not_there_is_an_unknown_method() {
 #[tokio::test]
 async fn handlers_run_where_serve_is_awaited_also_on_several_threads() {
     let vault = Vault::new();
-    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server =
+        Server::builder().over().bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()));
     let endpoint = server.endpoint().to_string();
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -471,7 +479,7 @@ async fn handlers_run_where_serve_is_awaited_also_on_several_threads() {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(server.serve_until(stopped))
     });
-    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let account = connect(&endpoint).await;
     let calls: Vec<_> = (0..8).map(|_| tokio::spawn(changed(change(&account, "waits")))).collect();
     vault.entered(8).await;
     vault.go_on.add_permits(8);
@@ -497,12 +505,13 @@ async fn calls_are_send_and_unpin_and_channels_are_sync() {
 #[tokio::test]
 async fn a_rule_says_who_may_call_what() {
     let vault = Vault::new();
-    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(vault.clone()));
+    let server =
+        Server::builder().over().bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()));
     let server = server
         .allow(|principal, method| principal.is_anonymous() && method != "Account.changePassword")
         .allow(|_, method| method != "Account.version" || panic!("on purpose"));
     let server = serve(server).await;
-    let account = AccountClient::connect(&server.endpoint).await.unwrap();
+    let account = connect(&server.endpoint).await;
     let denied = change(&account, "ann").await.unwrap_err();
     assert_eq!((denied.kind(), denied.outcome()), (Kind::Refused(Refusal::Denied), Outcome::No));
     assert!(denied.to_string().contains("anonymous to call Account.changePassword"), "{denied}");

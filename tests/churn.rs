@@ -10,11 +10,12 @@
 #[path = "gate/stranger.rs"]
 #[allow(dead_code)]
 mod stranger;
+#[path = "transport/mod.rs"]
+mod transport;
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytes::Bytes;
 use selfsame::GateCounters;
@@ -171,9 +172,8 @@ fn visit<S: std::io::Read + std::io::Write>(stranger: &mut Stranger<S>, number: 
 }
 
 fn over_tcp(address: SocketAddr, number: usize) {
-    let mut stranger = Stranger::connect(address);
-    // A reset, not a farewell; it also spares the port its time of waiting.
-    socket2::SockRef::from(&stranger.0).set_linger(Some(Duration::ZERO)).unwrap();
+    let mut stranger = Stranger::connect(&format!("tcp://{address}"));
+    stranger.0.reset_at_drop(); // no farewell; it also spares the port its time of waiting
     visit(&mut stranger, number);
 }
 

@@ -6,7 +6,10 @@
 #[path = "gate/stranger.rs"]
 #[allow(dead_code)]
 mod stranger;
+#[path = "transport/mod.rs"]
+mod transport;
 
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
@@ -21,6 +24,7 @@ const STRANGERS: usize = 20;
 async fn accepting_rests_while_there_are_no_descriptors() {
     let echo = Echo::start(RouterOptions::router()).await;
     let address = echo.address;
+    let accepts: SocketAddr = address.strip_prefix("tcp://").unwrap().parse().unwrap();
     blocking(move || Stranger::dealer(address, b"").echoes(b"all lazy things are set up")).await;
     echo.until(|counters| counters.closed == 1).await;
 
@@ -32,7 +36,7 @@ async fn accepting_rests_while_there_are_no_descriptors() {
         .unwrap();
     let started = Instant::now();
     for socket in &sockets {
-        socket.connect(&address.into()).unwrap(); // the system's backlog takes them
+        socket.connect(&accepts.into()).unwrap(); // the system's backlog takes them
     }
     let counters = echo.until(|counters| counters.accept_errors >= 3).await;
     let rests = started.elapsed().as_millis() as u64 / 100;

@@ -10,6 +10,8 @@ mod contract;
 #[path = "events/peers.rs"]
 #[allow(dead_code)]
 mod peers;
+#[path = "transport/mod.rs"]
+mod transport;
 
 use contract::{News, Price};
 use peers::{PlainSub, blocking, next, publish, until};

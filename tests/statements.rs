@@ -42,6 +42,8 @@ mod restarts;
 mod schema;
 #[path = "statements/sessions.rs"]
 mod sessions;
+#[path = "transport/mod.rs"]
+mod transport;
 #[path = "statements/vault.rs"]
 mod vault;
 
@@ -54,7 +56,7 @@ const ELSEWHERE: &[(&[u32], &[&str], &str)] = &[
     (
         &[20],
         EVERY,
-        "needs two principals; until connections are authenticated all peers are one, so only the machine can show it",
+        "needs two principals, and so TLS, which no store makes a difference to: `principals::s20_…` in tests/tls",
     ),
     (&[22], &["memory"], "a memory store writes nothing"),
 ];
@@ -179,6 +181,18 @@ mod atomic {
         replicas::s14_a_call_whose_owner_died_runs_at_the_other_replica
         restarts::s15_a_crash_before_the_commit_leaves_nothing_and_a_retry_runs_once
     }
+}
+
+// Stores make no difference to what connects, so the one that costs no time will do.
+#[test]
+fn the_same_over_a_unix_socket() {
+    transport::again_over_ipc("memory::");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_same_over_tls() {
+    transport::again_over_tls("memory::");
 }
 
 /// The names of all tests here, as the test harness knows them.

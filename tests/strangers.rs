@@ -9,6 +9,8 @@ mod api;
 #[path = "statements/hand.rs"]
 #[allow(dead_code)]
 mod hand;
+#[path = "transport/mod.rs"]
+mod transport;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

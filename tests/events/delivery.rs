@@ -9,6 +9,7 @@ use selfsame::{Publish, PublishError, Publisher, Subscriber, Subscription, Topic
 
 use super::contract::{News, OtherPrice, Price, Reserved};
 use super::peers::{PlainSub, blocking, describe, next, patiently, publish, until};
+use super::transport::{Over, anywhere};
 
 #[test]
 fn handles_may_be_shared_and_futures_and_streams_spawned() {
@@ -20,8 +21,8 @@ fn handles_may_be_shared_and_futures_and_streams_spawned() {
 
 #[tokio::test]
 async fn topics_and_keys_are_told_apart() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut all = subscriber.subscribe::<Price>().await.unwrap();
     let mut ann = subscriber.subscribe::<Price>().key("ann").key(7).await.unwrap();
     let mut news = subscriber.subscribe::<News>().await.unwrap();
@@ -43,9 +44,9 @@ async fn topics_and_keys_are_told_apart() {
 
 #[tokio::test]
 async fn a_subscription_starts_where_it_stands_and_ends_with_its_drop() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
     let prices = publisher.topic::<Price>();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     publish(&prices, "ann 1").await;
     until(&publisher, |counters| counters.published == 1).await;
     let mut first = subscriber.subscribe::<Price>().await.unwrap();
@@ -67,13 +68,13 @@ async fn a_subscription_starts_where_it_stands_and_ends_with_its_drop() {
 #[tokio::test]
 async fn many_events_arrive_in_order_and_share_messages() {
     const COUNT: u64 = 20_000;
-    let publisher = Publisher::builder().queue(16 << 20).bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().queue(16 << 20).over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut subscriptions = Vec::new();
     for _ in 0..2 {
         subscriptions.push(subscriber.subscribe::<Price>().key("ann").queue(16 << 20).await.unwrap());
     }
-    let other = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let other = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     subscriptions.push(other.subscribe::<Price>().queue(16 << 20).await.unwrap());
     let prices = publisher.topic::<Price>();
     for number in 0..COUNT {
@@ -95,8 +96,8 @@ async fn many_events_arrive_in_order_and_share_messages() {
 
 #[tokio::test]
 async fn large_events_arrive_whole() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     for size in [1, 4_000, 5_000, 20_000, 900_000] {
         let text = format!("ann {}", "x".repeat(size));
@@ -107,11 +108,11 @@ async fn large_events_arrive_whole() {
 
 #[tokio::test]
 async fn one_subscriber_takes_events_of_several_publishers() {
-    let one = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let other = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let gone = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
+    let one = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let other = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let gone = Publisher::builder().over().bind(anywhere()).await.unwrap();
     gone.shutdown().await;
-    let subscriber = Subscriber::connect(one.endpoint()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(one.endpoint()).await.unwrap();
     let subscriber = subscriber.also(other.endpoint()).unwrap().also(gone.endpoint()).unwrap();
     let mut prices = subscriber.subscribe::<Price>().key("ann").await.unwrap();
     // Equal keys, equal numbers: still two events.
@@ -125,7 +126,7 @@ async fn one_subscriber_takes_events_of_several_publishers() {
 #[tokio::test]
 async fn a_plain_sub_socket_gets_events_and_nothing_else() {
     let publisher =
-        Publisher::builder().beacon(Duration::from_millis(10)).bind("tcp://127.0.0.1:0").await.unwrap();
+        Publisher::builder().beacon(Duration::from_millis(10)).over().bind(anywhere()).await.unwrap();
     let mut sub = {
         let publisher = publisher.clone();
         blocking(move || PlainSub::connect(&publisher)).await
@@ -136,7 +137,7 @@ async fn a_plain_sub_socket_gets_events_and_nothing_else() {
     publish(&prices, "bob 1").await;
     publish(&prices, "ann 2").await;
     // Beacons go to others meanwhile.
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let _synced = subscriber.subscribe::<News>().await.unwrap();
     publish(&prices, "anna 3").await;
     let messages = blocking(move || [sub.message().unwrap(), sub.message().unwrap()]).await;
@@ -155,8 +156,8 @@ async fn a_plain_sub_socket_gets_events_and_nothing_else() {
 
 #[tokio::test]
 async fn what_waits_is_sent_before_a_shutdown_and_nothing_after() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     let topic = publisher.topic::<Price>();
     for number in 0..1_000 {
@@ -176,7 +177,7 @@ async fn what_waits_is_sent_before_a_shutdown_and_nothing_after() {
 
 #[tokio::test]
 async fn what_cannot_be_published_is_refused_with_the_reason() {
-    let publisher = Publisher::builder().queue(10_000).bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = Publisher::builder().queue(10_000).over().bind(anywhere()).await.unwrap();
     let refused = publisher.topic::<Reserved>().publish(|mut event| event.set_as("x")).await;
     assert_eq!(refused, Err(PublishError::Topic { topic: "selfsame.price" }));
     let prices = publisher.topic::<Price>();
@@ -190,15 +191,15 @@ async fn what_cannot_be_published_is_refused_with_the_reason() {
     assert!(refused.to_string().contains("on purpose"), "{refused}");
     assert_eq!(publisher.counters().published, 0);
     for endpoint in ["tcp://127.0.0.1", publisher.endpoint()] {
-        let error = Publisher::bind(endpoint).await.unwrap_err().to_string();
+        let error = Publisher::builder().over().bind(endpoint).await.unwrap_err().to_string();
         assert!(error.contains(endpoint), "{error}");
     }
 }
 
 #[tokio::test]
 async fn an_event_of_another_type_is_an_error_and_the_stream_goes_on() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     publish(&publisher.topic::<OtherPrice>(), "who knows").await;
     publish(&publisher.topic::<Price>(), "ann 1").await;

@@ -9,11 +9,12 @@ use tokio::sync::oneshot;
 
 use super::contract::Price;
 use super::peers::{PlainSub, blocking, next, publish, until};
+use super::transport::{Over, anywhere};
 
 #[tokio::test]
 async fn who_subscribes_too_much_or_says_something_else_is_closed_and_nobody_else() {
-    let publisher = Publisher::builder().subscriptions(100).bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().subscriptions(100).over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     type Misdeed = fn(&mut PlainSub);
     let misdeeds: [Misdeed; 6] = [
@@ -43,7 +44,7 @@ async fn who_subscribes_too_much_or_says_something_else_is_closed_and_nobody_els
 
 #[tokio::test]
 async fn reserved_prefixes_and_idle_cancels_are_ignored() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
     let mut sub = {
         let publisher = publisher.clone();
         blocking(move || PlainSub::connect(&publisher)).await
@@ -66,8 +67,8 @@ async fn impostor(mut messages: Vec<Vec<Bytes>>) -> (IoThread, String) {
     let io = IoThread::start("impostor").unwrap();
     let (tell, bound) = oneshot::channel();
     drop(io.run(move || async move {
-        let endpoint = "tcp://127.0.0.1:0".parse().unwrap();
-        let mut router = Router::bind(&endpoint, RouterOptions::publisher()).await.unwrap();
+        let endpoint = anywhere().parse().unwrap();
+        let mut router = Router::bind(&endpoint, RouterOptions::publisher().over()).await.unwrap();
         tell.send(router.endpoint().to_string()).unwrap();
         let mut subscribed = false;
         loop {
@@ -118,7 +119,7 @@ async fn whatever_a_publisher_sends_the_stream_says_what_is_wrong_and_goes_on() 
         ),
     ];
     let (_impostor, endpoint) = impostor(messages).await;
-    let subscriber = Subscriber::connect(&endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&endpoint).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     for _ in 0..3 {
         let error = next(&mut prices).await;

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::transport::{Line, Wire, in_front_of};
 
 /// Longer than anything takes here; only a bug makes a test wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,8 +89,8 @@ pub struct Relay {
 impl Relay {
     pub async fn to(publisher: &Publisher) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
-        let target: Arc<str> = publisher.endpoint().strip_prefix("tcp://").unwrap().into();
+        let endpoint = in_front_of(publisher.endpoint(), listener.local_addr().unwrap());
+        let target: Arc<str> = publisher.endpoint().into();
         let (flow, watching) = watch::channel(Flow::Open);
         let mut relaying = JoinSet::new();
         relaying.spawn(async move {
@@ -98,7 +99,7 @@ impl Relay {
                 let (mut near, _) = listener.accept().await.unwrap();
                 let (target, mut flow) = (target.clone(), watching.clone());
                 connections.spawn(async move {
-                    let Ok(mut far) = tokio::net::TcpStream::connect(&*target).await else { return };
+                    let Ok(mut far) = Wire::connect(&target).await else { return };
                     let (mut up, mut down) = (vec![0; 4096], vec![0; 4096]);
                     loop {
                         let now = *flow.borrow_and_update();
@@ -129,12 +130,11 @@ impl Relay {
 }
 
 /// A SUB socket of no library.
-pub struct PlainSub(TcpStream);
+pub struct PlainSub(Line);
 
 impl PlainSub {
     pub fn connect(publisher: &Publisher) -> PlainSub {
-        let mut stream = TcpStream::connect(publisher.endpoint().strip_prefix("tcp://").unwrap()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = Line::connect(publisher.endpoint()).unwrap();
         let mut greeting = [0; 64];
         (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
         greeting[12..16].copy_from_slice(b"NULL");

@@ -4,17 +4,18 @@ use selfsame::{EventError, Publisher, Subscriber};
 
 use super::contract::{News, Price};
 use super::peers::{PlainSub, blocking, next, publish};
+use super::transport::{Over, anywhere};
 
-/// Nobody here has a certificate, so the rule looks at topics alone.
+/// Rules about principals are tried where there are some, in the tests of TLS.
 async fn no_news() -> Publisher {
-    let builder = Publisher::builder().allow(|principal, topic| principal.is_anonymous() && topic != "news");
-    builder.bind("tcp://127.0.0.1:0").await.unwrap()
+    let builder = Publisher::builder().allow(|_, topic| topic != "news");
+    builder.over().bind(anywhere()).await.unwrap()
 }
 
 #[tokio::test]
 async fn who_subscribes_to_what_it_may_not_read_is_told_so_and_gets_the_rest() {
     let publisher = no_news().await;
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     let error = subscriber.subscribe::<News>().await.unwrap_err().to_string();
     assert!(error.contains("subscribe to news") && error.contains("does not allow"), "{error}");
@@ -26,8 +27,9 @@ async fn who_subscribes_to_what_it_may_not_read_is_told_so_and_gets_the_rest() {
 
 #[tokio::test]
 async fn one_publisher_of_two_denies_the_topic() {
-    let (open, closed) = (Publisher::bind("tcp://127.0.0.1:0").await.unwrap(), no_news().await);
-    let subscriber = Subscriber::connect(open.endpoint()).await.unwrap().also(closed.endpoint()).unwrap();
+    let (open, closed) = (Publisher::builder().over().bind(anywhere()).await.unwrap(), no_news().await);
+    let subscriber =
+        Subscriber::builder().over().connect(open.endpoint()).await.unwrap().also(closed.endpoint()).unwrap();
     let mut news = subscriber.subscribe::<News>().await.unwrap();
     let denied = news.next().await.unwrap();
     let publisher = closed.endpoint().into();

@@ -7,6 +7,7 @@ use selfsame::{Policy, Publisher, Subscriber, Subscription};
 
 use super::contract::{News, Price};
 use super::peers::{Flow, PlainSub, Relay, blocking, next, publish, until};
+use super::transport::{Over, anywhere};
 
 /// Reads until each of `keys` has `count` events or losses, and returns how many of them were lost.
 async fn account(subscription: &mut Subscription<Price>, keys: &[&str], count: u64) -> u64 {
@@ -36,11 +37,11 @@ async fn account(subscription: &mut Subscription<Price>, keys: &[&str], count: u
 async fn slow_subscribers_lose_events_and_know_it_and_nobody_else_does() {
     const COUNT: u64 = 1_500;
     let builder = Publisher::builder().beacon(Duration::from_secs(20));
-    let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = builder.over().bind(anywhere()).await.unwrap();
     let relay = Relay::to(&publisher).await;
-    let slow = Subscriber::connect(&relay.endpoint).await.unwrap();
+    let slow = Subscriber::builder().over().connect(&relay.endpoint).await.unwrap();
     let mut slow = slow.subscribe::<Price>().queue(64 << 20).await.unwrap();
-    let fast = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let fast = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut fast = fast.subscribe::<Price>().queue(64 << 20).await.unwrap();
     let mut deaf = {
         let publisher = publisher.clone();
@@ -76,9 +77,9 @@ async fn slow_subscribers_lose_events_and_know_it_and_nobody_else_does() {
 async fn a_publisher_that_blocks_loses_nothing() {
     const COUNT: u64 = 2_000;
     let builder = Publisher::builder().policy(Policy::Block).queue(50_000).backlog(50_000);
-    let publisher = builder.beacon(Duration::from_secs(20)).bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = builder.beacon(Duration::from_secs(20)).over().bind(anywhere()).await.unwrap();
     let relay = Relay::to(&publisher).await;
-    let subscriber = Subscriber::connect(&relay.endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&relay.endpoint).await.unwrap();
     let mut slow = subscriber.subscribe::<Price>().queue(64 << 20).await.unwrap();
     relay.set(Flow::Stalled);
     let publishing = tokio::spawn({
@@ -102,14 +103,14 @@ async fn a_publisher_that_blocks_loses_nothing() {
 #[tokio::test]
 async fn a_blocked_publisher_loses_its_patience_with_a_subscriber_not_its_events() {
     let builder = Publisher::builder().policy(Policy::Block).queue(50_000).patience(Duration::from_secs(1));
-    let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = builder.over().bind(anywhere()).await.unwrap();
     let mut deaf = {
         let publisher = publisher.clone();
         blocking(move || PlainSub::connect(&publisher)).await
     };
     deaf.subscribe("price/");
     until(&publisher, |counters| counters.subscriptions == 1).await;
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut keen = subscriber.subscribe::<Price>().queue(64 << 20).await.unwrap();
     let prices = publisher.topic::<Price>();
     let filler = "x".repeat(10_000);
@@ -126,9 +127,9 @@ async fn a_blocked_publisher_loses_its_patience_with_a_subscriber_not_its_events
 async fn a_publisher_that_disconnects_the_slow_sees_them_again() {
     const COUNT: u64 = 3_000;
     let builder = Publisher::builder().policy(Policy::Disconnect).beacon(Duration::from_secs(20));
-    let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = builder.over().bind(anywhere()).await.unwrap();
     let relay = Relay::to(&publisher).await;
-    let subscriber = Subscriber::connect(&relay.endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&relay.endpoint).await.unwrap();
     let mut slow = subscriber.subscribe::<Price>().key("ann").queue(64 << 20).await.unwrap();
     relay.set(Flow::Stalled);
     let prices = publisher.topic::<Price>();
@@ -152,8 +153,8 @@ async fn a_publisher_that_disconnects_the_slow_sees_them_again() {
 
 #[tokio::test]
 async fn a_reader_that_does_not_read_loses_the_oldest_and_knows_it() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
-    let subscriber = Subscriber::connect(publisher.endpoint()).await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut lazy = subscriber.subscribe::<Price>().queue(2_000).await.unwrap();
     let mut keen = subscriber.subscribe::<Price>().await.unwrap();
     let prices = publisher.topic::<Price>();
@@ -169,9 +170,9 @@ async fn a_reader_that_does_not_read_loses_the_oldest_and_knows_it() {
 
 #[tokio::test]
 async fn after_a_cut_the_gap_has_the_right_size() {
-    let publisher = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
     let relay = Relay::to(&publisher).await;
-    let subscriber = Subscriber::connect(&relay.endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&relay.endpoint).await.unwrap();
     let mut ann = subscriber.subscribe::<Price>().key("ann").await.unwrap();
     let mut news = subscriber.subscribe::<News>().await.unwrap();
     let prices = publisher.topic::<Price>();
@@ -198,15 +199,15 @@ async fn after_a_cut_the_gap_has_the_right_size() {
 
 #[tokio::test]
 async fn a_restart_is_told_and_events_go_on() {
-    let first = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
+    let first = Publisher::builder().over().bind(anywhere()).await.unwrap();
     let endpoint = first.endpoint().to_string();
-    let subscriber = Subscriber::connect(&endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&endpoint).await.unwrap();
     let mut prices = subscriber.subscribe::<Price>().await.unwrap();
     publish(&first.topic::<Price>(), "ann 1").await;
     assert_eq!(next(&mut prices).await, "ann 1");
     first.shutdown().await;
     drop(first);
-    let second = Publisher::bind(&endpoint).await.unwrap();
+    let second = Publisher::builder().over().bind(&endpoint).await.unwrap();
     for told in ["disconnected", "reconnected", "restarted"] {
         assert_eq!(next(&mut prices).await, told);
     }
@@ -218,17 +219,17 @@ async fn a_restart_is_told_and_events_go_on() {
 #[tokio::test]
 async fn a_subscriber_may_come_before_its_publisher() {
     // A port that is free, by all chances still when it is bound again.
-    let first = Publisher::bind("tcp://127.0.0.1:0").await.unwrap();
+    let first = Publisher::builder().over().bind(anywhere()).await.unwrap();
     let endpoint = first.endpoint().to_string();
     first.shutdown().await;
     drop(first);
-    let subscriber = Subscriber::connect(&endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&endpoint).await.unwrap();
     let hasty = subscriber.subscribe::<Price>().deadline(Duration::from_millis(50)).await;
     let error = hasty.unwrap_err().to_string();
     assert!(error.contains("price") && error.contains("of 1 publishers 0"), "{error}");
     let waiting =
         tokio::spawn(subscriber.subscribe::<Price>().deadline(Duration::from_secs(30)).into_future());
-    let publisher = Publisher::bind(&endpoint).await.unwrap();
+    let publisher = Publisher::builder().over().bind(&endpoint).await.unwrap();
     let mut prices = waiting.await.unwrap().unwrap();
     publish(&publisher.topic::<Price>(), "ann 1").await;
     assert_eq!(next(&mut prices).await, "ann 1");
@@ -239,9 +240,9 @@ async fn a_subscriber_may_come_before_its_publisher() {
 #[tokio::test]
 async fn a_loss_that_no_event_reveals_is_told_by_a_beacon() {
     let builder = Publisher::builder().queue(30_000).beacon(Duration::from_millis(300));
-    let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let publisher = builder.over().bind(anywhere()).await.unwrap();
     let relay = Relay::to(&publisher).await;
-    let subscriber = Subscriber::connect(&relay.endpoint).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(&relay.endpoint).await.unwrap();
     let mut ann = subscriber.subscribe::<Price>().key("ann").await.unwrap();
     let _others = subscriber.subscribe::<Price>().queue(0).await.unwrap();
     let prices = publisher.topic::<Price>();

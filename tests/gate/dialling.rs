@@ -10,6 +10,7 @@ use selfsame::io::{
 use selfsame::protocol::zmtp::{Refused, SocketType, Violation};
 
 use super::stranger::{Echo, PATIENCE, Stranger, frame, greeting, ready};
+use super::transport::{Line, Over};
 
 /// Dials, and makes something of it on the IO thread.
 async fn dial<T, F>(endpoint: Endpoint, options: DealerOptions, then: F) -> T
@@ -30,7 +31,7 @@ async fn fails(endpoint: Endpoint, options: DealerOptions) -> DialError {
 fn serve(treat: impl FnOnce(Stranger) + Send + 'static) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || treat(Stranger(listener.accept().unwrap().0)));
+    std::thread::spawn(move || treat(Stranger(Line::Tcp(listener.accept().unwrap().0))));
     at(address)
 }
 
@@ -96,21 +97,22 @@ async fn one_that_speaks_something_else_is_refused() {
     assert!(matches!(error, DialError::Refused(Refused::NoGreeting)), "{error}");
 
     let publisher = Echo::start(RouterOptions::publisher()).await;
-    let error = fails(at(publisher.address), DealerOptions::dealer()).await;
+    let error = fails(publisher.address.parse().unwrap(), DealerOptions::dealer().over()).await;
     assert!(matches!(error, DialError::Refused(Refused::SocketType(Some(SocketType::Pub)))), "{error}");
 }
 
 #[tokio::test]
 async fn a_subscriber_subscribes_and_hears() {
     let publisher = Echo::start(RouterOptions::publisher()).await;
-    let heard = dial(at(publisher.address), DealerOptions::subscriber(), async |dialled| {
-        let mut subscriber = dialled.unwrap();
-        subscriber.send(vec![Bytes::from_static(b"\x01topic")]).unwrap();
-        match subscriber.next().await {
-            DealerEvent::Message(frames) => frames,
-            other => panic!("{other:?}"),
-        }
-    });
+    let heard =
+        dial(publisher.address.parse().unwrap(), DealerOptions::subscriber().over(), async |dialled| {
+            let mut subscriber = dialled.unwrap();
+            subscriber.send(vec![Bytes::from_static(b"\x01topic")]).unwrap();
+            match subscriber.next().await {
+                DealerEvent::Message(frames) => frames,
+                other => panic!("{other:?}"),
+            }
+        });
     assert_eq!(heard.await, [Bytes::from_static(b"\x01topic")]);
 }
 

@@ -8,6 +8,7 @@ use selfsame::io::{
 };
 
 use super::stranger::{Echo, PATIENCE, Stranger, blocking, frame};
+use super::transport::{Line, Over, anywhere};
 
 #[tokio::test]
 async fn a_drain_delivers_what_was_said() {
@@ -34,7 +35,7 @@ async fn a_drain_delivers_what_was_said() {
     });
     echo.drain(PATIENCE).await;
     assert!(heard.await.unwrap() > 0);
-    assert!(std::net::TcpStream::connect(address).is_err(), "it still listens");
+    assert!(Line::connect(address).is_err(), "it still listens");
 }
 
 #[tokio::test]
@@ -44,7 +45,7 @@ async fn a_router_that_is_drained_after_sending_has_sent_all() {
     let (tell, bound) = tokio::sync::oneshot::channel();
     let drained = router.run(move || async move {
         let mut router =
-            Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), RouterOptions::router()).await.unwrap();
+            Router::bind(&anywhere().parse().unwrap(), RouterOptions::router().over()).await.unwrap();
         tell.send(router.endpoint().clone()).unwrap();
         let RouterEvent::Opened(to, ..) = router.next().await else {
             panic!("something comes before Opened")
@@ -56,7 +57,7 @@ async fn a_router_that_is_drained_after_sending_has_sent_all() {
     });
     let endpoint: Endpoint = bound.await.unwrap();
     let heard = dealer.run(move || async move {
-        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer().over()).await.unwrap();
         let mut heard = 0;
         loop {
             match dealer.next().await {
@@ -103,7 +104,7 @@ async fn a_dealer_that_is_dropped_after_sending_has_sent_all() {
     let (tell, bound) = tokio::sync::oneshot::channel();
     let heard = router.run(move || async move {
         let mut router =
-            Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), RouterOptions::router()).await.unwrap();
+            Router::bind(&anywhere().parse().unwrap(), RouterOptions::router().over()).await.unwrap();
         tell.send(router.endpoint().clone()).unwrap();
         let mut heard = 0;
         loop {
@@ -116,7 +117,7 @@ async fn a_dealer_that_is_dropped_after_sending_has_sent_all() {
     });
     let endpoint: Endpoint = bound.await.unwrap();
     let dialled = dealer.run(move || async move {
-        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer().over()).await.unwrap();
         for _ in 0..40 {
             dealer.send(vec![Bytes::from(vec![5; 1 << 20])]).unwrap();
         }
@@ -132,7 +133,7 @@ async fn what_a_stranger_said_before_it_left_arrives() {
     let (tell, bound) = tokio::sync::oneshot::channel();
     let heard = io.run(move || async move {
         let mut router =
-            Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), RouterOptions::router()).await.unwrap();
+            Router::bind(&anywhere().parse().unwrap(), RouterOptions::router().over()).await.unwrap();
         tell.send(router.endpoint().to_string()).unwrap();
         let mut heard = 0;
         loop {
@@ -143,9 +144,9 @@ async fn what_a_stranger_said_before_it_left_arrives() {
             }
         }
     });
-    let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
+    let address = bound.await.unwrap();
     blocking(move || {
-        let mut stranger = Stranger::dealer(address, b"");
+        let mut stranger = Stranger::dealer(&address, b"");
         for _ in 0..1000 {
             stranger.say(&frame(0, &[0; 5000]));
         }

@@ -9,6 +9,7 @@ use selfsame::io::{
 use selfsame::protocol::zmtp::SocketType;
 
 use super::stranger::{Echo, Stranger, blocking, frame};
+use super::transport::{Over, anywhere};
 
 /// Sends messages of many shapes through a dealer to an echoing router at `endpoint`, a hundred of each at once.
 async fn echo(endpoint: Endpoint) {
@@ -25,7 +26,7 @@ async fn echo(endpoint: Endpoint) {
     }));
     let endpoint = bound.await.unwrap();
     let dealer = IoThread::shared().unwrap().run(move || async move {
-        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+        let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer().over()).await.unwrap();
         assert_eq!(dealer.peer().socket, SocketType::Router);
         for sizes in [&[0][..], &[64], &[255, 256], &[64, 0, 70_000], &[1 << 20]] {
             let frames: Vec<_> = sizes.iter().map(|size| Bytes::from(vec![7; *size])).collect();
@@ -179,8 +180,8 @@ async fn the_owner_may_close_a_connection_and_what_it_said_before_arrives() {
     let io = IoThread::start("test-router").unwrap();
     let (tell, bound) = tokio::sync::oneshot::channel();
     let closed = io.run(move || async move {
-        let endpoint = "tcp://127.0.0.1:0".parse().unwrap();
-        let mut router = Router::bind(&endpoint, RouterOptions::router()).await.unwrap();
+        let endpoint = anywhere().parse().unwrap();
+        let mut router = Router::bind(&endpoint, RouterOptions::router().over()).await.unwrap();
         tell.send(router.endpoint().to_string()).unwrap();
         loop {
             match router.next().await {
@@ -194,9 +195,9 @@ async fn the_owner_may_close_a_connection_and_what_it_said_before_arrives() {
             }
         }
     });
-    let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
+    let address = bound.await.unwrap();
     blocking(move || {
-        let mut stranger = Stranger::dealer(address, b"");
+        let mut stranger = Stranger::dealer(&address, b"");
         stranger.say(&frame(0, b"hello"));
         assert_eq!(stranger.hear().unwrap().1.len(), 1 << 20);
         stranger.hears_the_end();

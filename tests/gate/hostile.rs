@@ -6,6 +6,7 @@ use selfsame::io::{CloseReason, RouterOptions};
 use selfsame::protocol::zmtp::Violation;
 
 use super::stranger::{Echo, Stranger, blocking, frame, greeting, ready};
+use super::transport::{Over, anywhere};
 
 /// A frame header that claims 2^40 bytes. After a greeting it makes 73 bytes, which used to end the process: the socket crate reserves what a peer announces.
 const HUGE: [u8; 9] = [2, 0, 0, 1, 0, 0, 0, 0, 0];
@@ -150,7 +151,7 @@ async fn whoever_promised_to_speak_up_and_does_not_is_closed() {
     let (tell, bound) = tokio::sync::oneshot::channel();
     let closed = io.run(move || async move {
         let options = RouterOptions { linger: Duration::from_millis(100), ..RouterOptions::router() };
-        let mut router = Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), options).await.unwrap();
+        let mut router = Router::bind(&anywhere().parse().unwrap(), options.over()).await.unwrap();
         tell.send(router.endpoint().to_string()).unwrap();
         loop {
             match router.next().await {
@@ -162,9 +163,9 @@ async fn whoever_promised_to_speak_up_and_does_not_is_closed() {
             }
         }
     });
-    let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
+    let address = bound.await.unwrap();
     blocking(move || {
-        let mut stranger = Stranger::dealer(address, b"");
+        let mut stranger = Stranger::dealer(&address, b"");
         stranger.say(&frame(0, b"hello"));
         stranger.hears_the_end();
     })

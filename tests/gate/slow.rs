@@ -7,6 +7,7 @@ use bytes::Bytes;
 use selfsame::io::{CloseReason, IoThread, Router, RouterEvent, RouterOptions, SendError};
 
 use super::stranger::{Echo, Stranger, blocking, frame};
+use super::transport::{Over, anywhere};
 
 /// More than a TCP connection over loopback keeps in its buffers.
 const MUCH: usize = 32 << 20;
@@ -46,7 +47,7 @@ where
     let io = IoThread::start("test-router").unwrap();
     let (tell, bound) = tokio::sync::oneshot::channel();
     let closed = io.run(move || async move {
-        let mut router = Router::bind(&"tcp://127.0.0.1:0".parse().unwrap(), options).await.unwrap();
+        let mut router = Router::bind(&anywhere().parse().unwrap(), options.over()).await.unwrap();
         tell.send(router.endpoint().to_string()).unwrap();
         loop {
             match router.next().await {
@@ -56,9 +57,9 @@ where
             }
         }
     });
-    let address = bound.await.unwrap().strip_prefix("tcp://").unwrap().parse().unwrap();
+    let address = bound.await.unwrap();
     blocking(move || {
-        let mut peer = Stranger::dealer(address, b"");
+        let mut peer = Stranger::dealer(&address, b"");
         peer.say(&frame(0, b"hello"));
         stranger(peer);
     })
@@ -116,7 +117,7 @@ async fn one_that_resets_with_replies_queued_does_not_disturb_others() {
                 deaf.say(&frame(0, &[0; 60_000]));
                 honest.echoes(&round.to_be_bytes());
             }
-            socket2::SockRef::from(&deaf.0).set_linger(Some(Duration::ZERO)).unwrap();
+            deaf.0.reset_at_drop();
             drop(deaf);
             honest.echoes(b"after");
         })

@@ -1,7 +1,6 @@
 //! What the tests share: an echoing router on a thread of its own, and a ZMTP peer written by hand, which can misbehave.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,13 +8,16 @@ use selfsame::GateCounters;
 use selfsame::io::{CloseReason, Endpoint, IoThread, Router, RouterEvent, RouterOptions};
 use tokio::sync::{mpsc, oneshot};
 
+use super::transport::{Line, Over, anywhere};
+
 /// Longer than anything takes here; only a bug makes a test wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A router that sends every message back to where it came from.
 pub struct Echo {
     _io: IoThread,
-    pub address: SocketAddr,
+    /// The endpoint.
+    pub address: &'static str,
     pub closed: mpsc::UnboundedReceiver<CloseReason>,
     ask: mpsc::UnboundedSender<Ask>,
 }
@@ -27,10 +29,10 @@ enum Ask {
 
 impl Echo {
     pub async fn start(options: RouterOptions) -> Echo {
-        Echo::start_at("tcp://127.0.0.1:0".parse().unwrap(), options).await
+        Echo::start_at(anywhere().parse().unwrap(), options.over()).await
     }
 
-    /// At this endpoint of the loopback network.
+    /// At this endpoint, with options that go with it.
     pub async fn start_at(endpoint: Endpoint, options: RouterOptions) -> Echo {
         let io = IoThread::start("test-router").unwrap();
         let (tell, bound) = oneshot::channel();
@@ -57,8 +59,8 @@ impl Echo {
                 }
             }
         }));
-        let endpoint = bound.await.unwrap();
-        let address = endpoint.split_once("://").unwrap().1.parse().unwrap();
+        // Strangers on other threads have it too, for as long as they like.
+        let address = bound.await.unwrap().leak();
         Echo { _io: io, address, closed, ask }
     }
 
@@ -109,7 +111,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 }
 
 /// A ZMTP peer.
-pub struct Stranger<S = TcpStream>(pub S);
+pub struct Stranger<S = Line>(pub S);
 
 pub fn greeting() -> [u8; 64] {
     let mut greeting = [0; 64];
@@ -138,17 +140,13 @@ pub fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
     }
 }
 
-impl Stranger<TcpStream> {
-    pub fn connect(address: SocketAddr) -> Stranger {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Stranger(stream)
+impl Stranger<Line> {
+    pub fn connect(address: &str) -> Stranger {
+        Stranger(Line::connect(address).unwrap())
     }
 
     /// A DEALER that has shaken hands.
-    pub fn dealer(address: SocketAddr, identity: &[u8]) -> Stranger {
+    pub fn dealer(address: &str, identity: &[u8]) -> Stranger {
         let mut stranger = Stranger::connect(address);
         stranger.shake("DEALER", identity);
         stranger
@@ -199,15 +197,15 @@ impl<S: Read + Write> Stranger<S> {
             match self.0.read(&mut rest) {
                 Ok(0) => return,
                 Ok(_) => {}
-                // Over TLS an end is an error, unless it was said.
-                Err(error)
-                    if [io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof]
-                        .contains(&error.kind()) =>
-                {
-                    return;
-                }
+                Err(error) if is_end(&error) => return,
                 Err(error) => panic!("not ended: {error}"),
             }
         }
     }
+}
+
+/// Over TLS an end is an error, unless it was said.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind())
 }

@@ -13,6 +13,7 @@ use super::api::account::AccountServer;
 use super::hand::{PATIENCE, in_time};
 #[cfg(feature = "postgres")]
 use super::schema::{Database, Schema};
+use super::transport::{Over, anywhere};
 use super::vault::{Effects, Vault};
 
 pub struct Fixture {
@@ -162,7 +163,7 @@ impl Fixture {
 
     /// Starts a server over this place: the first, its next incarnation, or a second replica.
     pub async fn serve(&self, vault: &Arc<Vault>) -> Served {
-        self.serve_as(vault, "tcp://127.0.0.1:0", |builder| builder).await
+        self.serve_as(vault, &anywhere(), |builder| builder).await
     }
 
     /// With an endpoint and limits of the test's own.
@@ -172,7 +173,7 @@ impl Fixture {
         endpoint: &str,
         set: impl Fn(ServerBuilder) -> ServerBuilder,
     ) -> Served {
-        let builder = || set(Server::builder().clock_error(Duration::ZERO).store(self.store()));
+        let builder = || set(Server::builder().over().clock_error(Duration::ZERO).store(self.store()));
         let bound = async {
             loop {
                 match builder().bind(endpoint).await {

@@ -15,6 +15,7 @@ use selfsame::protocol::{CallId, Incarnation, Refusal, Registration, RetryClass,
 use tokio::sync::mpsc;
 
 use super::api::account::account::{ChangePassword, change_password_params};
+use super::transport::{Over, anywhere};
 
 pub struct Hand {
     pub welcome: Welcome,
@@ -44,11 +45,11 @@ pub async fn until(mut is_so: impl FnMut() -> bool) {
 
 impl Hand {
     pub async fn connect(endpoint: &str) -> Hand {
-        Hand::dial(endpoint, DealerOptions::dealer(), None).await
+        Hand::dial(endpoint, DealerOptions::dealer().over(), None).await
     }
 
     pub async fn resume(endpoint: &str, registration: Registration) -> Hand {
-        Hand::dial(endpoint, DealerOptions::dealer(), Some(registration)).await
+        Hand::dial(endpoint, DealerOptions::dealer().over(), Some(registration)).await
     }
 
     pub async fn dial(endpoint: &str, options: DealerOptions, resume: Option<Registration>) -> Hand {
@@ -214,8 +215,8 @@ impl Hand {
 pub async fn serve(answer: fn(&Call) -> Option<Refusal>) -> String {
     let (bound, endpoint) = tokio::sync::oneshot::channel();
     drop(IoThread::shared().unwrap().run(move || async move {
-        let anywhere: Endpoint = "tcp://127.0.0.1:0".parse().unwrap();
-        let mut router = Router::bind(&anywhere, RouterOptions::router()).await.unwrap();
+        let anywhere: Endpoint = anywhere().parse().unwrap();
+        let mut router = Router::bind(&anywhere, RouterOptions::router().over()).await.unwrap();
         bound.send(router.endpoint().to_string()).unwrap();
         loop {
             let RouterEvent::Message(from, frames) = router.next().await else { continue };

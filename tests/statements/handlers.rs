@@ -10,6 +10,7 @@ use selfsame::{Kind, Outcome};
 use super::api::account::AccountClient;
 use super::fixture::Fixture;
 use super::hand::{self, Hand, refusal_of};
+use super::transport::{Over, anywhere};
 
 /// A handler that failed after its effect: in an atomic store the effect is undone, elsewhere nobody can.
 fn effects_of_a_failure(fixture: &Fixture) -> u64 {
@@ -21,7 +22,8 @@ pub async fn s10_a_later_definite_refusal_leaves_an_ambiguous_call_ambiguous() {
     // The first attempt is lost, or runs for ever; the second is refused as not executed.
     let endpoint = hand::serve(|call| (call.attempt > 1).then_some(Refusal::Overloaded)).await;
     let short = Duration::from_millis(20);
-    let channel = Channel::builder().attempts(2).attempt_timeout(short).connect(&endpoint).await.unwrap();
+    let channel =
+        Channel::builder().attempts(2).attempt_timeout(short).over().connect(&endpoint).await.unwrap();
     let account = AccountClient::new(channel);
     let call = account.change_password(|mut p| p.set_user("ann")).deadline(Duration::from_millis(500));
     let error = call.await.unwrap_err();
@@ -29,7 +31,7 @@ pub async fn s10_a_later_definite_refusal_leaves_an_ambiguous_call_ambiguous() {
 
     // Refused from the first attempt on, it is certain.
     let endpoint = hand::serve(|_| Some(Refusal::Overloaded)).await;
-    let channel = Channel::builder().attempts(2).connect(&endpoint).await.unwrap();
+    let channel = Channel::builder().attempts(2).over().connect(&endpoint).await.unwrap();
     let error = AccountClient::new(channel).change_password(|mut p| p.set_user("ann")).await.unwrap_err();
     assert_eq!((error.outcome(), error.attempts()), (Outcome::No, 2), "{error}");
 }
@@ -95,7 +97,7 @@ pub async fn s13_a_cancellation_frees_no_number_and_stops_no_handler(fixture: Fi
 pub async fn s14_a_call_whose_handler_was_dropped_is_answered(fixture: Fixture) {
     let vault = fixture.closed_vault();
     let timeout = Duration::from_millis(50);
-    let server = fixture.serve_as(&vault, "tcp://127.0.0.1:0", |b| b.handler_timeout(timeout)).await;
+    let server = fixture.serve_as(&vault, &anywhere(), |b| b.handler_timeout(timeout)).await;
     let mut hand = Hand::connect(&server.endpoint).await;
     let call = hand.call(1, "ann");
     assert!(matches!(hand.ask(&call).await.answer, Answer::Failed(_)));
@@ -105,7 +107,7 @@ pub async fn s14_a_call_whose_handler_was_dropped_is_answered(fixture: Fixture) 
 
 pub async fn s18_at_a_cap_calls_are_refused_and_nothing_is_forgotten(fixture: Fixture) {
     let vault = fixture.vault();
-    let server = fixture.serve_as(&vault, "tcp://127.0.0.1:0", |b| b.window(4)).await;
+    let server = fixture.serve_as(&vault, &anywhere(), |b| b.window(4)).await;
     let mut hand = Hand::connect(&server.endpoint).await;
     for number in 1..=4 {
         assert!(matches!(hand.ask(&hand.call(number, "ann")).await.answer, Answer::Ok(_)));
@@ -134,14 +136,14 @@ pub async fn s21_all_attempts_share_one_deadline_and_one_budget(fixture: Fixture
     let vault = fixture.vault();
     let server = fixture.serve(&vault).await;
     let unavailable = |account: &AccountClient| account.change_password(|mut p| p.set_user("unavailable"));
-    let poor = Channel::builder().retry_budget(0, 0).connect(&server.endpoint).await.unwrap();
+    let poor = Channel::builder().retry_budget(0, 0).over().connect(&server.endpoint).await.unwrap();
     let error = unavailable(&AccountClient::new(poor)).await.unwrap_err();
     assert_eq!((error.outcome(), error.attempts()), (Outcome::No, 1), "{error}");
     vault.entered().await;
     assert!(!vault.has_entered());
 
     let rich = Channel::builder().attempts(u32::MAX).retry_budget(100, u32::MAX);
-    let account = AccountClient::new(rich.connect(&server.endpoint).await.unwrap());
+    let account = AccountClient::new(rich.over().connect(&server.endpoint).await.unwrap());
     let call = unavailable(&account).deadline(Duration::from_millis(500));
     let error = hand::in_time(call).await.unwrap_err();
     assert!(error.attempts() > 1, "{error}");

@@ -11,6 +11,7 @@ use super::fixture::{Fixture, Served};
 use super::hand::{Hand, PATIENCE, answer_of, in_time, refusal_of, until};
 use super::nonces::{keyed, wall};
 use super::relay::Relay;
+use super::transport::Over;
 use super::vault::Vault;
 
 /// Two replicas with one vault, and a client that has a session at both.
@@ -125,7 +126,7 @@ pub async fn s09_a_once_call_fails_over_to_a_replica_of_the_same_store(fixture: 
     let (here, there) = (fixture.serve(&vault).await, fixture.serve(&vault).await);
     Hand::connect(&here.endpoint).await; // it is open: a client would go to the other before that
     let relay = Relay::to(&here.endpoint).await;
-    let builder = Channel::builder().attempts(1000).retry_budget(100, 1000).replica(&there.endpoint);
+    let builder = Channel::builder().over().attempts(1000).retry_budget(100, 1000).replica(&there.endpoint);
     let account = AccountClient::new(builder.connect(relay.endpoint()).await.unwrap());
     let sent = tokio::spawn(account.change_password(|mut p| p.set_user("ann")).deadline(PATIENCE));
     vault.entered().await;

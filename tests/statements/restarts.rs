@@ -6,6 +6,7 @@ use selfsame::protocol::wire::{Answer, Call};
 use super::fixture::Fixture;
 use super::hand::{Hand, answer_of, refusal_of, until};
 use super::nonces::{keyed, wall};
+use super::transport::anywhere;
 
 pub async fn s03_the_stored_reply_survives_the_server(fixture: Fixture) {
     let vault = fixture.vault();
@@ -97,8 +98,7 @@ pub async fn s15_an_intent_without_completion_is_unknown_and_never_run_again(fix
 /// The other choice, for handlers that can bear it: the call that was cut off runs again, and a whole one still does not.
 pub async fn s15_an_unfinished_call_runs_again_where_the_store_is_told_so(fixture: Fixture) {
     let vault = fixture.closed_vault();
-    let rerun =
-        || fixture.serve_as(&vault, "tcp://127.0.0.1:0", |b| b.store(fixture.store().rerun_unfinished(true)));
+    let rerun = || fixture.serve_as(&vault, &anywhere(), |b| b.store(fixture.store().rerun_unfinished(true)));
     let server = rerun().await;
     let mut hand = Hand::connect(&server.endpoint).await;
     vault.admit(1);
@@ -171,7 +171,7 @@ pub async fn s17_keyed_records_and_expired_keys_are_known_after_a_restart(fixtur
 
 pub async fn s18_the_window_is_as_full_after_a_restart_as_before(fixture: Fixture) {
     let vault = fixture.vault();
-    let serve = || fixture.serve_as(&vault, "tcp://127.0.0.1:0", |b| b.window(4));
+    let serve = || fixture.serve_as(&vault, &anywhere(), |b| b.window(4));
     let server = serve().await;
     let mut hand = Hand::connect(&server.endpoint).await;
     for number in 1..=4 {

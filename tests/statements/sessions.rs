@@ -9,6 +9,7 @@ use selfsame::{Channel, Kind, Outcome, ServerCounters};
 use super::api::account::AccountClient;
 use super::fixture::Fixture;
 use super::hand::{Hand, PATIENCE, in_time, refusal_of, until};
+use super::transport::{Over, anywhere};
 
 /// Says `Stale`, or at a replica of a shared store perhaps nothing: it knows the number to be closed before the store does, and a client that has closed a
 /// call does not wait.
@@ -83,7 +84,7 @@ pub async fn s08_a_call_first_sent_under_another_store_is_not_run(fixture: Fixtu
     let (lost, vault) = (fixture.another().await, fixture.closed_vault());
     let server = lost.serve(&vault).await;
     let endpoint = server.endpoint.clone();
-    let account = AccountClient::connect(&endpoint).await.unwrap();
+    let account = AccountClient::new(Channel::builder().over().connect(&endpoint).await.unwrap());
     let hand = Hand::connect(&endpoint).await;
     let call = hand.call(1, "ann");
     hand.send(&call);
@@ -112,7 +113,8 @@ pub async fn s09_a_call_that_may_have_run_does_not_fail_over_to_another_store(fi
     let server = fixture.serve(&here).await;
     let replica = other.serve(&elsewhere).await;
     Hand::connect(&server.endpoint).await; // it is open: a client would go to the other before that
-    let channel = Channel::builder().replica(&replica.endpoint).connect(&server.endpoint).await.unwrap();
+    let channel =
+        Channel::builder().replica(&replica.endpoint).over().connect(&server.endpoint).await.unwrap();
     let account = AccountClient::new(channel);
     let call = account.change_password(|mut p| p.set_user("ann")).deadline(PATIENCE);
     let sent = tokio::spawn(call);
@@ -133,7 +135,7 @@ pub async fn s09_a_call_that_may_have_run_does_not_fail_over_to_another_store(fi
 pub async fn s16_a_session_that_was_silent_for_the_retention_is_gone(fixture: Fixture) {
     let vault = fixture.vault();
     let retention = Duration::from_millis(300);
-    let server = fixture.serve_as(&vault, "tcp://127.0.0.1:0", |b| b.retention(retention)).await;
+    let server = fixture.serve_as(&vault, &anywhere(), |b| b.retention(retention)).await;
     let mut hand = Hand::connect(&server.endpoint).await;
     assert_eq!(hand.welcome.retention, retention, "it is told, and clients ask within it");
     let call = hand.call(1, "ann");

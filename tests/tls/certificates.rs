@@ -1,12 +1,18 @@
 //! Certificates, as an operator would have them in a folder.
+#![allow(dead_code)] // more than one suite needs them, and not all of each
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use selfsame::{ClientTls, ServerTls};
 use tempfile::TempDir;
 
@@ -54,7 +60,7 @@ pub fn client(common: &str, alternatives: Vec<SanType>) -> CertificateParams {
 
 /// A folder with a service's roots and certificates.
 pub struct Folder {
-    folder: TempDir,
+    pub folder: TempDir,
     pub authority: Authority,
 }
 
@@ -86,7 +92,7 @@ impl Folder {
 
     /// Lets in who has a certificate of this authority.
     pub fn mutual(&self) -> ServerTls {
-        self.one_way().clients(self.path("roots.pem"))
+        of_server(self.folder.path())
     }
 
     /// Lets in anybody.
@@ -107,4 +113,35 @@ impl Folder {
         }
         self.nobody().identity(certificate, key)
     }
+}
+
+/// What a server with client certificates is set up with, in such a folder.
+pub fn of_server(folder: &Path) -> ServerTls {
+    ServerTls::new(folder.join("server.pem"), folder.join("server.key")).clients(folder.join("roots.pem"))
+}
+
+/// What ann is set up with, who must have been issued a certificate.
+pub fn of_client(folder: &Path) -> ClientTls {
+    ClientTls::new(folder.join("roots.pem")).identity(folder.join("ann.pem"), folder.join("ann.key"))
+}
+
+/// TLS by rustls alone.
+pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Ann's end of a connection with a server in such a folder, without any code of ours.
+pub fn stream(folder: &Path, over: TcpStream) -> TlsStream {
+    let certificate = |name: &str| CertificateDer::from_pem_file(folder.join(name)).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate("roots.pem")).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![certificate("ann.pem")],
+            PrivateKeyDer::from_pem_file(folder.join("ann.key")).unwrap(),
+        )
+        .unwrap();
+    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    StreamOwned::new(connection, over)
 }

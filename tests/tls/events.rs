@@ -22,7 +22,7 @@ async fn events_reach_who_may_read_them_and_no_one_else() {
     let (ann, bob) = (subscribe("ann").await, subscribe("bob").await);
     let mut prices = ann.subscribe::<Price>().await.unwrap();
     let mut news = bob.subscribe::<News>().await.unwrap();
-    let denied = bob.subscribe::<Price>().await.err().expect("bob may not").to_string();
+    let denied = bob.subscribe::<Price>().await.expect_err("bob may not").to_string();
     assert!(denied.contains("price"), "{denied}");
     // Large ones too: one event takes many records of TLS.
     for size in [1, 20_000, 900_000] {

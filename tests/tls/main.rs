@@ -6,7 +6,6 @@
 #[path = "../../examples/contracts/mod.rs"]
 #[allow(dead_code)]
 mod api;
-mod certificates;
 #[path = "../events/contract.rs"]
 #[allow(dead_code)]
 mod contract;
@@ -25,3 +24,7 @@ mod setup;
 #[path = "../gate/stranger.rs"]
 #[allow(dead_code)]
 mod stranger;
+#[path = "../transport/mod.rs"]
+mod transport;
+
+use transport::certificates;

@@ -2,13 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, SanType, date_time_ymd};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use selfsame::ClientTls;
 use selfsame::io::{
     Acceptor, CloseReason, Connector, Counters, Dealer, DealerOptions, DialError, Endpoint, IoThread,
@@ -16,7 +12,7 @@ use selfsame::io::{
 };
 use selfsame::protocol::zmtp::Refused;
 
-use super::certificates::{Authority, Folder, client, server};
+use super::certificates::{Authority, Folder, TlsStream, client, server, stream};
 use super::stranger::{Echo, PATIENCE, Stranger, blocking, frame, greeting};
 
 fn options(folder: &Folder) -> RouterOptions {
@@ -29,23 +25,11 @@ async fn start(options: RouterOptions) -> Echo {
 }
 
 /// A peer that speaks ZMTP by hand, in good TLS.
-fn honest(folder: &Folder, echo: &Echo) -> Stranger<StreamOwned<ClientConnection, TcpStream>> {
+fn honest(folder: &Folder, echo: &Echo) -> Stranger<TlsStream> {
     folder.client("ann");
-    let read = |name: &str| std::fs::read(folder.path(name)).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&read("roots.pem")).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            vec![CertificateDer::from_pem_slice(&read("ann.pem")).unwrap()],
-            PrivateKeyDer::from_pem_slice(&read("ann.key")).unwrap(),
-        )
-        .unwrap();
-    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let Stranger(stream) = Stranger::connect(echo.address);
-    Stranger(StreamOwned::new(connection, stream))
+    let over = TcpStream::connect(echo.address.strip_prefix("tls://").unwrap()).unwrap();
+    over.set_read_timeout(Some(PATIENCE)).unwrap();
+    Stranger(stream(folder.folder.path(), over))
 }
 
 /// An honest peer, then a hostile one over plain TCP, which has to see its end; and the honest one still.
@@ -85,7 +69,7 @@ async fn dial(endpoint: Endpoint, tls: Option<ClientTls>) -> Result<(), DialErro
 /// What a client is told that an echo with client certificates turns away; the echo counts it as such.
 async fn turned_away(folder: &Folder, tls: ClientTls) -> String {
     let echo = start(options(folder)).await;
-    let endpoint = Endpoint::Tls(echo.address.to_string());
+    let endpoint = echo.address.parse::<Endpoint>().unwrap();
     let error = dial(endpoint.clone(), Some(tls)).await.expect_err("it was let in");
     let counters = echo.until(|counters| counters.refused == 1).await;
     assert_eq!((counters.insecure, counters.opened), (1, 0), "{error}");
@@ -152,7 +136,7 @@ async fn a_client_whose_certificate_names_nobody() {
 async fn a_server_whose_certificate_is_for_another_name() {
     let folder = Folder::new();
     let echo = start(options(&folder)).await;
-    let endpoint = Endpoint::Tls(echo.address.to_string());
+    let endpoint = echo.address.parse::<Endpoint>().unwrap();
     let error =
         dial(endpoint.clone(), Some(folder.client("ann").server_name("account.example"))).await.unwrap_err();
     assert!(
@@ -171,7 +155,7 @@ async fn a_server_that_has_expired_or_is_somebody_elses() {
         folder.put("server", pair);
         let echo = start(options(&folder)).await;
         let error =
-            dial(Endpoint::Tls(echo.address.to_string()), Some(folder.client("ann"))).await.unwrap_err();
+            dial(echo.address.parse::<Endpoint>().unwrap(), Some(folder.client("ann"))).await.unwrap_err();
         assert!(matches!(error, DialError::Tls(TlsError::Refused(_))), "{error}");
         assert!(error.to_string().contains(why), "{error}");
     }
@@ -181,7 +165,7 @@ async fn a_server_that_has_expired_or_is_somebody_elses() {
 async fn a_plain_client_at_a_tls_endpoint_is_told() {
     let folder = Folder::new();
     let echo = start(options(&folder)).await;
-    let error = dial(Endpoint::Tcp(echo.address.to_string()), None).await.unwrap_err();
+    let error = dial(echo.address.replace("tls:", "tcp:").parse().unwrap(), None).await.unwrap_err();
     assert!(matches!(error, DialError::Refused(Refused::Tls)), "{error}");
     assert_eq!(echo.until(|counters| counters.refused == 1).await.insecure, 1);
 }
@@ -190,7 +174,9 @@ async fn a_plain_client_at_a_tls_endpoint_is_told() {
 async fn a_tls_client_at_a_plain_endpoint_is_told() {
     let folder = Folder::new();
     let echo = Echo::start(RouterOptions::router()).await;
-    let error = dial(Endpoint::Tls(echo.address.to_string()), Some(folder.client("ann"))).await.unwrap_err();
+    let error = dial(echo.address.replace("tcp:", "tls:").parse().unwrap(), Some(folder.client("ann")))
+        .await
+        .unwrap_err();
     assert!(matches!(error, DialError::Tls(TlsError::NotTls)), "{error}");
     assert!(error.to_string().contains("is it a tcp:// endpoint?"), "{error}");
     assert_eq!(echo.until(|counters| counters.refused == 1).await.insecure, 0);
