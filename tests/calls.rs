@@ -15,7 +15,7 @@ use api::account::account::{ChangePassword, Version};
 use api::account::{Account, AccountClient, AccountServer, NoSuchUser};
 use selfsame::{Answer, Call, Channel, Fault, Kind, Nonce, Outcome, Refusal, Request, Server};
 use tokio::sync::{Semaphore, oneshot};
-use transport::{Over, anywhere, nowhere};
+use transport::{Over, anywhere, nowhere, who};
 
 /// What the test lets a handler do.
 struct Vault {
@@ -508,13 +508,14 @@ async fn a_rule_says_who_may_call_what() {
     let server =
         Server::builder().over().bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()));
     let server = server
-        .allow(|principal, method| principal.is_anonymous() && method != "Account.changePassword")
+        .allow(|principal, method| principal.to_string() == who() && method != "Account.changePassword")
         .allow(|_, method| method != "Account.version" || panic!("on purpose"));
     let server = serve(server).await;
     let account = connect(&server.endpoint).await;
     let denied = change(&account, "ann").await.unwrap_err();
     assert_eq!((denied.kind(), denied.outcome()), (Kind::Refused(Refusal::Denied), Outcome::No));
-    assert!(denied.to_string().contains("anonymous to call Account.changePassword"), "{denied}");
+    let why = format!("does not allow {} to call Account.changePassword", who());
+    assert!(denied.to_string().contains(&why), "{denied}");
     assert_eq!(denied.attempts(), 1, "it would be denied again");
     let denied = account.version(|mut p| p.set_user("ann")).await.unwrap_err();
     assert_eq!(denied.kind(), Kind::Refused(Refusal::Denied), "a rule that panics has said no");

@@ -102,6 +102,15 @@ pub fn nowhere() -> String {
     }
 }
 
+/// How a server knows a client of this suite.
+pub fn who() -> &'static str {
+    match transport() {
+        Transport::Tcp | Transport::Ipc(_) => "anonymous",
+        #[cfg(feature = "tls")]
+        Transport::Tls(_) => "ann",
+    }
+}
+
 /// What is needed to speak over the suite's transport.
 pub trait Over {
     fn over(self) -> Self;
@@ -214,8 +223,9 @@ impl AsyncWrite for Wire {
 pub enum Line {
     Tcp(TcpStream),
     Ipc(UnixStream),
+    /// And whether its end is said.
     #[cfg(feature = "tls")]
-    Tls(Box<certificates::TlsStream>),
+    Tls(Box<certificates::TlsStream>, bool),
 }
 
 impl Line {
@@ -238,21 +248,34 @@ impl Line {
         Ok(match transport() {
             #[cfg(feature = "tls")]
             Transport::Tls(folder) if scheme == "tls" => {
-                Line::Tls(Box::new(certificates::stream(folder, stream)))
+                Line::Tls(Box::new(certificates::stream(folder, stream)), true)
             }
             _ => Line::Tcp(stream),
         })
     }
 
     /// The next drop resets the connection, where there is such a thing.
-    pub fn reset_at_drop(&self) {
+    pub fn reset_at_drop(&mut self) {
         let tcp = match self {
             Line::Tcp(stream) => stream,
             Line::Ipc(_) => return,
             #[cfg(feature = "tls")]
-            Line::Tls(stream) => &stream.sock,
+            Line::Tls(stream, says_its_end) => {
+                *says_its_end = false;
+                &stream.sock
+            }
         };
         socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Line::Tls(stream, true) = self {
+            stream.conn.send_close_notify();
+            let _ = stream.flush(); // the other side may have gone
+        }
     }
 }
 
@@ -262,7 +285,7 @@ impl Read for Line {
             Line::Tcp(stream) => stream.read(into),
             Line::Ipc(stream) => stream.read(into),
             #[cfg(feature = "tls")]
-            Line::Tls(stream) => stream.read(into),
+            Line::Tls(stream, _) => stream.read(into),
         }
     }
 }
@@ -273,7 +296,7 @@ impl Write for Line {
             Line::Tcp(stream) => stream.write(bytes),
             Line::Ipc(stream) => stream.write(bytes),
             #[cfg(feature = "tls")]
-            Line::Tls(stream) => stream.write(bytes),
+            Line::Tls(stream, _) => stream.write(bytes),
         }
     }
 
@@ -282,7 +305,7 @@ impl Write for Line {
             Line::Tcp(stream) => stream.flush(),
             Line::Ipc(stream) => stream.flush(),
             #[cfg(feature = "tls")]
-            Line::Tls(stream) => stream.flush(),
+            Line::Tls(stream, _) => stream.flush(),
         }
     }
 }
