@@ -1,5 +1,5 @@
 //! Limits that are kept over connections or over time. Each time the offender is closed, or slowed down, and counted, and an honest one on the same socket
-//! goes on.
+//! goes on. Over TCP alone: there a stranger has an address.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,21 +11,23 @@ use selfsame::protocol::gate::Rate;
 use socket2::{Domain, Socket, Type};
 
 use super::stranger::{Echo, PATIENCE, Stranger, blocking, frame, greeting};
+use super::transport::Line;
 
 /// A stranger whose address is 127.0.0.`host`.
-fn stranger_from(host: u8, to: SocketAddr) -> Stranger {
+fn stranger_from(host: u8, to: &str) -> Stranger {
+    let to: SocketAddr = to.strip_prefix("tcp://").unwrap().parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
-    Stranger(stream)
+    Stranger(Line::Tcp(stream))
 }
 
 /// Whether the other side has ended the connection by now.
 fn has_ended(stranger: &mut Stranger) -> bool {
-    stranger.0.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    stranger.0.tcp().set_read_timeout(Some(Duration::from_millis(5))).unwrap();
     match stranger.0.read(&mut [0; 4096]) {
         Ok(0) => true,
         Ok(_) => false,
@@ -132,7 +134,7 @@ async fn throttled(options: RouterOptions, messages: u32, body: usize) -> Durati
     let took = blocking(move || {
         let mut stranger = Stranger::dealer(address, b"");
         let started = Instant::now();
-        let mut writer = stranger.0.try_clone().unwrap();
+        let mut writer = stranger.0.tcp().try_clone().unwrap();
         let said = frame(0, &vec![1; body]).repeat(messages as usize);
         let writing = std::thread::spawn(move || writer.write_all(&said).unwrap());
         (0..messages).for_each(|_| assert_eq!(stranger.hear().unwrap().1.len(), body));
@@ -285,7 +287,7 @@ async fn a_violation_is_told_with_peer_and_reason_and_a_flood_of_them_is_not() {
         let mut from = Vec::new();
         for _ in 0..200 {
             let mut hostile = Stranger::dealer(address, b"");
-            from.push(format!("peer=tcp://{} ", hostile.0.local_addr().unwrap()));
+            from.push(format!("peer=tcp://{} ", hostile.0.tcp().local_addr().unwrap()));
             hostile.say(&[0x80]);
             hostile.hears_the_end();
         }

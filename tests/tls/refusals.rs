@@ -5,12 +5,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, SanType, date_time_ymd};
-use selfsame::ClientTls;
 use selfsame::io::{
-    Acceptor, CloseReason, Connector, Counters, Dealer, DealerOptions, DialError, Endpoint, IoThread,
-    RouterOptions, TlsError,
+    Acceptor, CloseReason, Connector, Dealer, DealerOptions, DialError, Endpoint, IoThread, RouterOptions,
+    TlsError,
 };
 use selfsame::protocol::zmtp::Refused;
+use selfsame::{ClientTls, GateCounters};
 
 use super::certificates::{Authority, Folder, TlsStream, client, server, stream};
 use super::stranger::{Echo, PATIENCE, Stranger, blocking, frame, greeting};
@@ -37,7 +37,7 @@ async fn attack(
     options: RouterOptions,
     folder: &Folder,
     hostile: impl FnOnce(&mut Stranger) + Send + 'static,
-) -> Counters {
+) -> GateCounters {
     let echo = start(options).await;
     let mut honest = honest(folder, &echo);
     let address = echo.address;
