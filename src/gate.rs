@@ -38,6 +38,7 @@ pub struct Gate {
     messages: Option<Rate>,
     bytes: Option<Rate>,
     commands: Option<Rate>,
+    io_threads: Option<usize>,
 }
 
 impl Gate {
@@ -187,6 +188,16 @@ impl Gate {
         self
     }
 
+    /// Threads over which connections are spread, the socket's first one included. Each has a gate of its own, and does all that its connections need but the
+    /// calls and events themselves, which stay with the first: reading, checking, writing, and encryption, which is most of the work. Default: 1: a call
+    /// that crosses threads takes longer, so more pay only where one core is not enough. Limits hold for all threads together, but
+    /// for [`handshakes`](Gate::handshakes), which each thread may have so many of.
+    #[must_use]
+    pub fn io_threads(mut self, count: usize) -> Self {
+        self.io_threads = Some(count.max(1));
+        self
+    }
+
     /// For a server whose longest body is this.
     pub(crate) fn router(&self, body: u32) -> RouterOptions {
         let mut router = RouterOptions::router();
@@ -223,6 +234,7 @@ impl Gate {
             messages_rate: self.messages.or(router.messages_rate),
             bytes_rate: self.bytes.or(router.bytes_rate),
             commands_rate: self.commands.unwrap_or(router.commands_rate),
+            threads: self.io_threads.unwrap_or(router.threads),
             ..router
         }
     }

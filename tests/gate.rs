@@ -13,11 +13,17 @@ mod gate {
     mod echo;
     mod hostile;
     mod limits;
+    mod many_threads;
     mod slow;
 
     #[test]
     fn the_same_over_a_unix_socket() {
         transport::again_over_ipc("gate::");
+    }
+
+    #[test]
+    fn the_same_over_several_threads() {
+        transport::again_with_threads("gate::");
     }
 
     #[cfg(feature = "tls")]

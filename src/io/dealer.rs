@@ -15,11 +15,10 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
 
-use super::budget::Budget;
 use super::endpoint::Endpoint;
 use super::gate::Entry;
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
-use super::link::{CloseReason, Link, LinkLimits, Links, News, Order, SendError};
+use super::link::{CloseReason, Link, LinkLimits, Links, News, Order, SendError, Sums};
 use super::places::One;
 use super::relay::{Bounds, Joined, Relay};
 use super::router::{COMMANDS, encoded_size};
@@ -177,8 +176,7 @@ impl Dealer {
             Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
         };
         // The bounds of one connection are all that it needs.
-        let unbounded = || Budget::new(usize::MAX);
-        let links = Rc::new(Links::new(options.link_limits(), unbounded(), unbounded()));
+        let links = Rc::new(Links::new(options.link_limits(), Sums::new(usize::MAX, usize::MAX)));
         let link = Rc::new(Link::new(Links::number(), peer, 0, &links.limits));
         link.announced.set(true);
         let joined = Joined { outer, from_outer, inner, from_inner };

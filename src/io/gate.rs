@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use zeromq::Socket as _;
 
-use super::budget::Budget;
+use super::branch::{Deputy, Handed};
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, connect, shake};
-use super::link::{CloseReason, Link, Links};
+use super::link::{CloseReason, Link, Links, Sums};
 use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
@@ -44,6 +44,44 @@ pub(crate) struct Core {
     given: Cell<u64>,
 }
 
+/// What the gates of one bound socket have in common, whatever thread they are on.
+#[derive(Clone)]
+pub(crate) struct Common {
+    places: Arc<Places>,
+    sums: Sums,
+}
+
+impl Common {
+    pub fn new(options: &RouterOptions) -> Common {
+        Common {
+            places: Places::new(options.connections_limit, options.address_limit),
+            sums: Sums::new(options.unfinished_limit, options.all_outstanding_limit),
+        }
+    }
+}
+
+/// Where a gate's strangers come from.
+pub(crate) enum Door {
+    /// It accepts them itself, and hands some of them on.
+    Street(Listener, Vec<Deputy>),
+    /// Another thread accepts them.
+    Hall(mpsc::UnboundedReceiver<Handed>),
+    Closed,
+}
+
+impl Door {
+    /// The next one of those that another thread accepted.
+    async fn handed(&mut self) -> Handed {
+        match self {
+            Door::Hall(handed) => match handed.recv().await {
+                Some(handed) => handed,
+                None => std::future::pending().await,
+            },
+            Door::Street(..) | Door::Closed => std::future::pending().await,
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Gate {
     pub links: Rc<Links>,
@@ -63,14 +101,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub async fn new(options: RouterOptions) -> io::Result<Gate> {
+    pub async fn new(options: RouterOptions, common: Common) -> io::Result<Gate> {
         let gate = Gate {
-            links: Rc::new(Links::new(
-                options.link_limits(),
-                Budget::new(options.unfinished_limit),
-                Budget::new(options.all_outstanding_limit),
-            )),
-            places: Places::new(options.connections_limit, options.address_limit),
+            links: Rc::new(Links::new(options.link_limits(), common.sums)),
+            places: common.places,
             options,
             cores: RefCell::default(),
             folder: Folder::new()?,
@@ -114,17 +148,16 @@ impl Gate {
         }
     }
 
-    /// Accepts until `stop` comes (or its sender goes), then waits for the last connection to end. Dropping the future drops them all.
-    pub async fn serve(self: Rc<Self>, listener: Listener, mut stop: oneshot::Receiver<()>) {
+    /// Lets strangers in until `stop` comes (or its sender goes), then waits for the last connection to end. Dropping the future drops them all.
+    pub async fn serve(self: Rc<Self>, mut door: Door, mut stop: oneshot::Receiver<()>) {
         let mut connections = JoinSet::new();
         let mut resting = None;
         let mut tick = interval(self.links.tick_interval());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut listener = Some(listener);
         loop {
             tokio::select! {
-                accepted = self.accept(listener.as_ref()), if resting.is_none() && listener.is_some() => match accepted {
-                    Ok((stream, address)) => self.admit(stream, address, &mut connections),
+                accepted = self.accept(&mut door), if resting.is_none() => match accepted {
+                    Ok(entering) => self.admit(entering, &door, &mut connections),
                     Err(error) => {
                         self.links.count(|counters| counters.accept_errors += 1);
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -137,32 +170,59 @@ impl Gate {
                     self.tend().await;
                 }
                 Some(_) = connections.join_next() => {} // each has told its end itself
-                _ = &mut stop, if listener.is_some() => listener = None,
+                _ = &mut stop, if !matches!(door, Door::Closed) => door = Door::Closed,
             }
-            if listener.is_none() && connections.is_empty() {
+            if matches!(door, Door::Closed) && connections.is_empty() {
                 return;
             }
         }
     }
 
-    fn admit(self: &Rc<Self>, stream: Stream, address: PeerAddress, connections: &mut JoinSet<()>) {
-        self.links.count(|counters| counters.accepted += 1);
-        let place = match self.places.take(address) {
-            Ok(place) => place,
-            // Closed rather than left waiting: it learns at once that it should try elsewhere or later.
-            Err(why) => {
+    fn admit(self: &Rc<Self>, entering: Entering, door: &Door, connections: &mut JoinSet<()>) {
+        let (stream, address, place, load) = match entering {
+            Entering::Handed(Handed { stream, address, place, load }) => match stream.register() {
+                Ok(stream) => (stream, address, place, Some(load)),
+                Err(error) => return self.links.complain(TURNED_AWAY, &address, &error),
+            },
+            Entering::Accepted(stream, address) => {
+                self.links.count(|counters| counters.accepted += 1);
+                let Some(place) = self.place(address) else { return };
+                let others = match door {
+                    Door::Street(_, deputies) => deputies.as_slice(),
+                    Door::Hall(_) | Door::Closed => &[],
+                };
+                match lightest(others, connections.len()) {
+                    Some(other) => match stream.unregister() {
+                        Ok(stream) => return other.hand_over(stream, address, place),
+                        Err(error) => return self.links.complain(TURNED_AWAY, &address, &error),
+                    },
+                    None => (stream, address, place, None),
+                }
+            }
+        };
+        let (gate, greeting) = (self.clone(), Greeting::new(self.clone()));
+        connections.spawn_local(async move {
+            gate.connection(stream, address, greeting).await;
+            drop((place, load));
+        });
+    }
+
+    /// A place for a stranger, if there is one.
+    fn place(&self, address: PeerAddress) -> Option<Place> {
+        let taken = self.places.take(address);
+        // Closed rather than left waiting: it learns at once that it should try elsewhere or later.
+        taken
+            .inspect_err(|why| {
                 self.links.count(|counters| match why {
                     NoPlace::Full => counters.turned_away += 1,
                     NoPlace::Address => counters.turned_away_by_address += 1,
                 });
-                return self.links.complain(TURNED_AWAY, &address, &why);
-            }
-        };
-        let (gate, greeting) = (self.clone(), Greeting::new(self.clone()));
-        connections.spawn_local(async move { gate.connection(stream, address, greeting, place).await });
+                self.links.complain(TURNED_AWAY, &address, why);
+            })
+            .ok()
     }
 
-    async fn connection(&self, stream: Stream, address: PeerAddress, greeting: Greeting, _place: Place) {
+    async fn connection(&self, stream: Stream, address: PeerAddress, greeting: Greeting) {
         let Some((outer, peer, from_outer)) = self.greet(stream, address).await else { return };
         drop(greeting);
         let Some((number, path)) = self.assign() else { return };
@@ -227,13 +287,18 @@ impl Gate {
         }
     }
 
-    /// Accepts when there is room for a handshake. Until then strangers wait with the system, which bounds them too.
-    async fn accept(&self, listener: Option<&Listener>) -> io::Result<(Stream, PeerAddress)> {
-        let Some(listener) = listener else { return std::future::pending().await };
+    /// The next stranger, when there is room for a handshake. Until then they wait with the system, or where they were handed over; both are bounded.
+    async fn accept(&self, door: &mut Door) -> io::Result<Entering> {
         loop {
             let greeted = self.greeted.notified();
             if self.greeting.get() < self.options.handshakes_limit {
-                return listener.accept().await;
+                return match door {
+                    Door::Street(listener, _) => {
+                        let (stream, address) = listener.accept().await?;
+                        Ok(Entering::Accepted(stream, address))
+                    }
+                    door => Ok(Entering::Handed(door.handed().await)),
+                };
             }
             greeted.await;
         }
@@ -255,6 +320,17 @@ impl Gate {
         core.given.set(core.given.get() + 1);
         Some((core.number, core.path.clone()))
     }
+}
+
+/// A stranger at the door.
+enum Entering {
+    Accepted(Stream, PeerAddress),
+    Handed(Handed),
+}
+
+/// Which thread is to have a new connection: the one with the fewest. `None`: this one, which has more to do than the others.
+fn lightest(others: &[Deputy], ours: usize) -> Option<&Deputy> {
+    others.iter().min_by_key(|other| other.connections()).filter(|other| other.connections() <= ours)
 }
 
 async fn rest(until: Option<Instant>) {

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -133,8 +134,8 @@ pub(crate) struct Link {
     /// Set by the first thing that comes out of the crate's socket for this connection.
     pub announced: Cell<bool>,
     order: Cell<Order>,
-    /// Bytes handed over and not yet written to the stranger.
-    outstanding: Cell<usize>,
+    /// Bytes handed over and not yet written to the stranger. Changed by the link's own thread alone, and read by its owner's, which may be another.
+    outstanding: Arc<AtomicUsize>,
     above: Cell<bool>,
     heard: Cell<u64>,
     written: Cell<u64>,
@@ -163,7 +164,7 @@ impl Link {
             core,
             announced: Cell::new(false),
             order: Cell::new(Order::Relay),
-            outstanding: Cell::new(0),
+            outstanding: Arc::default(),
             above: Cell::new(false),
             heard: Cell::new(0),
             written: Cell::new(0),
@@ -190,7 +191,12 @@ impl Link {
     }
 
     pub fn outstanding(&self) -> usize {
-        self.outstanding.get()
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// The same, to be looked at from another thread.
+    pub fn shared_outstanding(&self) -> Arc<AtomicUsize> {
+        self.outstanding.clone()
     }
 
     /// Asks for an end. The first asker's reason stands, but a close can still become an abort.
@@ -256,7 +262,7 @@ impl Link {
             self.heard_since.set((self.heard.get(), now));
         }
         let silent = still(&self.heard_since, self.heard.get());
-        if self.outstanding.get() == 0 {
+        if self.outstanding() == 0 {
             self.written_since.set((self.written.get(), now));
         }
         let stalled = still(&self.written_since, self.written.get());
@@ -284,30 +290,50 @@ fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
     }
 }
 
-/// The connections of one socket.
+/// What the connections of one socket come to together, on whatever threads they are. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Sums {
+    unfinished: Budget,
+    outstanding: Budget,
+    /// Changed when connections come, go or misbehave, and not by messages.
+    counters: Arc<Mutex<GateCounters>>,
+}
+
+impl Sums {
+    /// With limits of bytes for unfinished messages and for what is outstanding.
+    pub fn new(unfinished: usize, outstanding: usize) -> Sums {
+        Sums {
+            unfinished: Budget::new(unfinished),
+            outstanding: Budget::new(outstanding),
+            counters: Arc::default(),
+        }
+    }
+
+    fn counters(&self) -> MutexGuard<'_, GateCounters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connections of one socket that are on one thread.
 pub(crate) struct Links {
     pub limits: LinkLimits,
     table: RefCell<HashMap<ConnectionId, Rc<Link>>>,
     /// At most one of each kind a connection.
     news: RefCell<VecDeque<News>>,
     owner: RefCell<Option<Waker>>,
-    counters: Cell<GateCounters>,
-    unfinished: Budget,
-    all_outstanding: Budget,
+    sums: Sums,
     complaints: RefCell<Complaints>,
     origin: Instant,
 }
 
 impl Links {
-    pub fn new(limits: LinkLimits, unfinished: Budget, all_outstanding: Budget) -> Links {
+    pub fn new(limits: LinkLimits, sums: Sums) -> Links {
         Links {
             limits,
             table: RefCell::default(),
             news: RefCell::default(),
             owner: RefCell::default(),
-            counters: Cell::default(),
-            unfinished,
-            all_outstanding,
+            sums,
             complaints: RefCell::new(Complaints::new(Duration::ZERO)),
             origin: Instant::now(),
         }
@@ -330,8 +356,8 @@ impl Links {
     /// The connection has ended and is not known any more. Its owner hears of it if it ever heard of the connection.
     pub fn remove(&self, id: ConnectionId, reason: CloseReason) {
         let Some(link) = self.table.borrow_mut().remove(&id) else { return };
-        self.unfinished.set(&link.unfinished, 0);
-        self.all_outstanding.set(&link.known_outstanding, 0);
+        self.sums.unfinished.set(&link.unfinished, 0);
+        self.sums.outstanding.set(&link.known_outstanding, 0);
         self.count(|counters| count_end(counters, reason));
         if reason.is_fault() {
             self.complain("a connection was closed", &link.peer, &reason);
@@ -351,29 +377,37 @@ impl Links {
 
     /// Its unfinished message takes so many bytes now. If that is too much in all, somebody's connection is closed.
     pub fn set_unfinished(&self, link: &Link, bytes: usize) {
-        if self.unfinished.set(&link.unfinished, bytes) {
-            let part = |link: &Link| (link.unfinished.bytes(), link.unfinished.since());
-            self.relieve(&self.unfinished, part, |link| {
-                link.close(CloseReason::Unfinished);
-                self.unfinished.set(&link.unfinished, 0);
-            });
+        if self.sums.unfinished.set(&link.unfinished, bytes) {
+            self.relieve_unfinished();
         }
+    }
+
+    fn relieve_unfinished(&self) {
+        let part = |link: &Link| (link.unfinished.bytes(), link.unfinished.since());
+        self.relieve(&self.sums.unfinished, part, |link| {
+            link.close(CloseReason::Unfinished);
+            self.sums.unfinished.set(&link.unfinished, 0);
+        });
     }
 
     /// Tells the budget what is outstanding, if it has changed by enough: small messages are not worth their while.
     fn know_outstanding(&self, link: &Link) {
-        let (bytes, known) = (link.outstanding.get(), link.known_outstanding.bytes());
+        let (bytes, known) = (link.outstanding(), link.known_outstanding.bytes());
         if bytes.abs_diff(known) < GRAIN && (bytes > 0 || known == 0) {
             return;
         }
-        if self.all_outstanding.set(&link.known_outstanding, bytes) {
-            // Who takes what it is sent, however slowly, has stood still for no longer than a tick.
-            let part = |link: &Link| (link.known_outstanding.bytes(), link.written_since.get().1);
-            self.relieve(&self.all_outstanding, part, |link| {
-                link.close(CloseReason::TooSlow);
-                self.all_outstanding.set(&link.known_outstanding, 0);
-            });
+        if self.sums.outstanding.set(&link.known_outstanding, bytes) {
+            self.relieve_outstanding();
         }
+    }
+
+    fn relieve_outstanding(&self) {
+        // Who takes what it is sent, however slowly, has stood still for no longer than a tick.
+        let part = |link: &Link| (link.known_outstanding.bytes(), link.written_since.get().1);
+        self.relieve(&self.sums.outstanding, part, |link| {
+            link.close(CloseReason::TooSlow);
+            self.sums.outstanding.set(&link.known_outstanding, 0);
+        });
     }
 
     /// Closes whose part weighs most, until the budget is kept. What other threads hold is theirs to close.
@@ -403,12 +437,12 @@ impl Links {
 
     /// Whether `bytes` more may be handed over. A single message may be longer than the limit, or none of its size could ever be sent.
     pub fn has_room(&self, link: &Link, bytes: usize) -> bool {
-        link.outstanding.get() == 0 || link.outstanding.get().saturating_add(bytes) <= self.limits.outstanding
+        link.outstanding() == 0 || link.outstanding().saturating_add(bytes) <= self.limits.outstanding
     }
 
     pub fn handed_over(&self, link: &Link, bytes: usize) {
-        link.outstanding.set(link.outstanding.get() + bytes);
-        if link.outstanding.get() > self.limits.low_water {
+        link.outstanding.store(link.outstanding() + bytes, Ordering::Relaxed);
+        if link.outstanding() > self.limits.low_water {
             link.above.set(true);
         }
         self.know_outstanding(link);
@@ -416,9 +450,9 @@ impl Links {
 
     pub fn written(&self, link: &Link, bytes: usize) {
         link.written.set(link.written.get() + bytes as u64);
-        link.outstanding.set(link.outstanding.get().saturating_sub(bytes));
+        link.outstanding.store(link.outstanding().saturating_sub(bytes), Ordering::Relaxed);
         self.know_outstanding(link);
-        if link.outstanding.get() <= self.limits.low_water && link.above.replace(false) {
+        if link.outstanding() <= self.limits.low_water && link.above.replace(false) {
             self.tell(News::Writable(link.id));
         }
     }
@@ -447,13 +481,12 @@ impl Links {
     }
 
     pub fn count(&self, how: impl FnOnce(&mut GateCounters)) {
-        let mut counters = self.counters.get();
-        how(&mut counters);
-        self.counters.set(counters);
+        how(&mut self.sums.counters());
     }
 
+    /// Of all threads.
     pub fn counters(&self) -> GateCounters {
-        self.counters.get()
+        *self.sums.counters()
     }
 
     /// How often [`tick`](Links::tick) should be called: time-outs are kept to a quarter more than they say.
@@ -470,6 +503,9 @@ impl Links {
         for link in self.table.borrow().values() {
             link.tick(now, &self.limits);
         }
+        // What made it too much may be on a thread that has nothing to close.
+        self.relieve_unfinished();
+        self.relieve_outstanding();
         if let Some(untold) = self.complaints.borrow_mut().remainder(self.origin.elapsed()) {
             tracing::warn!(untold, "more connections were closed");
         }

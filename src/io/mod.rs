@@ -16,6 +16,7 @@
 //! has not said much. The crate's two buffers of a connection stay as large as its largest message made them.
 
 mod backlog;
+mod branch;
 mod budget;
 mod dealer;
 mod descriptors;

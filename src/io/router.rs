@@ -3,20 +3,25 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use hashbrown::HashMap;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 use zeromq::{SocketRecv, SocketSend, ZmqMessage};
 
+use super::branch::{Branch, Handed, News as BranchNews, Remote};
 use super::descriptors;
 use super::endpoint::Endpoint;
-use super::gate::Gate;
+use super::gate::{Common, Door, Gate};
 use super::link::{CloseReason, Link, LinkLimits, News, Order, SendError};
 use super::relay::Bounds;
+use super::spin::Spin;
 use super::stream::{Listener, Peer};
 use super::throttle::Rates;
 #[cfg(feature = "tls")]
@@ -76,6 +81,10 @@ pub struct RouterOptions {
     /// What encrypts, if strangers have to come by TLS; then the endpoint is a `tls://` one.
     #[cfg(feature = "tls")]
     pub tls: Option<Acceptor>,
+    /// IO threads that connections are spread over. 1.
+    pub threads: usize,
+    /// How its threads wait. Off.
+    pub spin: Spin,
     /// After so many connections the crate's socket is renewed, since it keeps some 110 bytes of each for ever. 50,000: 5 MiB.
     pub renew_after: u64,
 }
@@ -105,6 +114,8 @@ impl RouterOptions {
             linger: Duration::from_secs(2),
             #[cfg(feature = "tls")]
             tls: None,
+            threads: 1,
+            spin: Spin::Off,
             renew_after: 50_000,
         }
     }
@@ -158,6 +169,11 @@ pub struct Router {
     /// Taken by a drain.
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
+    /// The other threads, and the connections that they have.
+    branches: Vec<Branch>,
+    remotes: HashMap<ConnectionId, Remote>,
+    /// Whose turn it is to be asked first: this thread's, which is 0, or a branch's.
+    turn: usize,
 }
 
 impl Router {
@@ -168,11 +184,36 @@ impl Router {
     pub async fn bind(endpoint: &Endpoint, options: RouterOptions) -> io::Result<Router> {
         #[cfg(feature = "tls")]
         super::tls::check(endpoint, options.tls.is_some(), "RouterOptions::tls").map_err(io::Error::other)?;
-        let gate = Rc::new(Gate::new(options).await?);
+        let common = Common::new(&options);
+        let gate = Gate::new(options, common.clone()).await?;
         let (listener, endpoint) = Listener::bind(endpoint).await?;
+        let (mut branches, mut deputies) = (Vec::new(), Vec::new());
+        for number in 1..gate.options.threads {
+            let (branch, deputy) = Branch::start(number, &endpoint, &gate.options, &common).await?;
+            branches.push(branch);
+            deputies.push(deputy);
+        }
+        let mut router = Router::open(gate, Door::Street(listener, deputies), endpoint);
+        router.branches = branches;
+        Ok(router)
+    }
+
+    /// The part of a socket that is on a further thread.
+    pub(super) async fn behind(
+        endpoint: Endpoint,
+        options: RouterOptions,
+        common: Common,
+        strangers: mpsc::UnboundedReceiver<Handed>,
+    ) -> io::Result<Router> {
+        Ok(Router::open(Gate::new(options, common).await?, Door::Hall(strangers), endpoint))
+    }
+
+    fn open(gate: Gate, door: Door, endpoint: Endpoint) -> Router {
+        let gate = Rc::new(gate);
         let (stop, stopped) = oneshot::channel();
-        let serving = spawn_local(gate.clone().serve(listener, stopped));
-        Ok(Router { gate, endpoint, stop: Some(stop), serving })
+        let serving = spawn_local(gate.clone().serve(door, stopped));
+        let (branches, remotes) = (Vec::new(), HashMap::new());
+        Router { gate, endpoint, stop: Some(stop), serving, branches, remotes, turn: 0 }
     }
 
     /// Where it is bound, with the port that was chosen.
@@ -193,7 +234,57 @@ impl Router {
         }
     }
 
+    /// Each thread has its turn.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<RouterEvent> {
+        let threads = 1 + self.branches.len();
+        for step in 0..threads {
+            let thread = (self.turn + step) % threads;
+            let polled = match thread {
+                0 => self.poll_here(cx),
+                other => self.poll_branch(other - 1, cx),
+            };
+            if polled.is_ready() {
+                self.turn = (thread + 1) % threads;
+                return polled;
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_branch(&mut self, number: usize, cx: &mut Context<'_>) -> Poll<RouterEvent> {
+        loop {
+            let event = ready!(self.poll_branch_once(number, cx));
+            let closed = |id| self.remotes.get(&id).is_some_and(|remote| remote.closed.get());
+            // Said before its thread heard that it is closed.
+            if !matches!(event, RouterEvent::Message(id, _) if closed(id)) {
+                return Poll::Ready(event);
+            }
+        }
+    }
+
+    fn poll_branch_once(&mut self, number: usize, cx: &mut Context<'_>) -> Poll<RouterEvent> {
+        Poll::Ready(match ready!(self.branches[number].poll(number, cx)) {
+            BranchNews::Opened(id, peer, remote) => {
+                self.remotes.insert(id, remote);
+                RouterEvent::Opened(id, peer)
+            }
+            BranchNews::Event(event) => {
+                if let RouterEvent::Closed(id, _) = &event {
+                    self.remotes.remove(id);
+                }
+                event
+            }
+            BranchNews::Ended => {
+                // Its connections are told one by one.
+                let mut lost = self.remotes.iter().filter(|(_, remote)| remote.branch == number);
+                let Some(id) = lost.next().map(|(id, _)| *id) else { return Poll::Pending };
+                self.remotes.remove(&id);
+                RouterEvent::Closed(id, CloseReason::Released)
+            }
+        })
+    }
+
+    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<RouterEvent> {
         let links = &self.gate.links;
         links.register_owner(cx);
         'again: loop {
@@ -236,6 +327,18 @@ impl Router {
     /// # Errors
     /// [`SendError::Gone`] if there is no such connection; [`SendError::Full`] if too much is outstanding there, and then it is closed.
     pub fn send(&mut self, to: ConnectionId, frames: Vec<Bytes>) -> Result<(), SendError> {
+        if let Some((branch, remote)) = self.remote(to) {
+            if remote.closed.get() {
+                return Err(SendError::Gone);
+            }
+            let (outstanding, size) = (remote.outstanding(), encoded_size(&frames));
+            if outstanding > 0 && outstanding.saturating_add(size) > self.gate.options.outstanding_limit {
+                branch.too_slow(to, remote);
+                return Err(SendError::Full);
+            }
+            branch.send(to, remote, frames);
+            return Ok(());
+        }
         let link = self.open_link(to)?;
         let size = encoded_size(&frames);
         if !self.gate.links.has_room(&link, size) {
@@ -263,7 +366,20 @@ impl Router {
 
     /// Bytes handed over for this connection and not yet written to its stranger. 0 if there is no such connection.
     pub fn outstanding(&self, to: ConnectionId) -> usize {
+        if let Some((_, remote)) = self.remote(to) {
+            return remote.outstanding();
+        }
         self.gate.links.find(to).map_or(0, |link| link.outstanding())
+    }
+
+    /// The same, to be looked at from another thread.
+    pub(super) fn outstanding_of(&self, to: ConnectionId) -> Option<Arc<AtomicUsize>> {
+        self.gate.links.find(to).map(|link| link.shared_outstanding())
+    }
+
+    fn remote(&self, who: ConnectionId) -> Option<(&Branch, &Remote)> {
+        let remote = self.remotes.get(&who)?;
+        Some((&self.branches[remote.branch], remote))
     }
 
     /// Whether more than half of what may be outstanding is: to give it more to answer would end in closing it.
@@ -274,13 +390,26 @@ impl Router {
     /// Closes a connection: what was handed over has [`RouterOptions::linger`] to be written, what the stranger says is dropped from now on.
     /// [`RouterEvent::Closed`] follows.
     pub fn close(&mut self, who: ConnectionId) {
+        if let Some((branch, remote)) = self.remote(who) {
+            return branch.close(who, remote);
+        }
         if let Some(link) = self.gate.links.find(who) {
             link.close(CloseReason::Requested);
         }
     }
 
+    /// Closes a connection at once, and counts why.
+    pub(super) fn abort(&mut self, who: ConnectionId, why: CloseReason) {
+        if let Some(link) = self.gate.links.find(who) {
+            link.close(why);
+        }
+    }
+
     /// As [`close`](Router::close), for a rule that its owner found broken; it is told like those that the gate finds.
     pub fn close_for(&mut self, who: ConnectionId, why: &dyn std::fmt::Display) {
+        if let Some((branch, remote)) = self.remote(who) {
+            return branch.close_for(who, remote, why.to_string());
+        }
         if let Some(link) = self.gate.links.find(who) {
             self.gate.links.complain("a connection was closed", &link.peer, why);
             link.close(CloseReason::Requested);
@@ -289,6 +418,9 @@ impl Router {
 
     /// Tells of something wrong that a connection said; no more often than the gate tells of what it finds.
     pub fn complain(&self, what: &str, of: ConnectionId, why: &dyn std::fmt::Display) {
+        if let Some((branch, _)) = self.remote(of) {
+            return branch.complain(what.to_owned(), of, why.to_string());
+        }
         if let Some(link) = self.gate.links.find(of) {
             self.gate.links.complain(what, &link.peer, why);
         }
@@ -296,6 +428,9 @@ impl Router {
 
     /// From now on this connection is closed if it is silent for so long; `None`: never, as it is at first. For peers that promised to speak up.
     pub fn set_idle_timeout(&mut self, who: ConnectionId, timeout: Option<Duration>) {
+        if let Some((branch, _)) = self.remote(who) {
+            return branch.set_idle_timeout(who, timeout);
+        }
         if let Some(link) = self.gate.links.find(who) {
             link.set_idle_timeout(timeout);
         }
@@ -303,7 +438,7 @@ impl Router {
 
     /// Connections that came through the handshake and have not ended.
     pub fn connections(&self) -> usize {
-        self.gate.links.len()
+        self.gate.links.len() + self.remotes.len()
     }
 
     /// What has happened so far.
@@ -318,7 +453,13 @@ impl Router {
         // Its end is what tells the gate that everything was said.
         self.gate.cores.borrow_mut().clear();
         self.gate.draining.notify_waiters();
+        for branch in &self.branches {
+            branch.drain(cap);
+        }
         let _ = timeout(cap, &mut self.serving).await; // what is left then goes with the drop
+        for branch in &mut self.branches {
+            branch.ended().await;
+        }
     }
 
     fn open_link(&self, to: ConnectionId) -> Result<Rc<Link>, SendError> {

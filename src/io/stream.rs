@@ -68,6 +68,22 @@ impl fmt::Display for Peer {
     }
 }
 
+/// A connection on its way from one thread to another.
+pub(crate) enum Unregistered {
+    Tcp(std::net::TcpStream),
+    Ipc(std::os::unix::net::UnixStream),
+}
+
+impl Unregistered {
+    /// To be called on the thread that is to have it.
+    pub fn register(self) -> io::Result<Stream> {
+        Ok(match self {
+            Unregistered::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Unregistered::Ipc(stream) => Stream::Ipc(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
 /// A connection with a stranger.
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -78,6 +94,16 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// To be handed to another thread, before anything was said on it.
+    pub fn unregister(self) -> io::Result<Unregistered> {
+        match self {
+            Stream::Tcp(stream) => stream.into_std().map(Unregistered::Tcp),
+            Stream::Ipc(stream) => stream.into_std().map(Unregistered::Ipc),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => Err(io::Error::other("it is encrypted already")),
+        }
+    }
+
     /// Sets what every one of ours has.
     pub fn prepare(&self) -> io::Result<()> {
         let Stream::Tcp(stream) = self else { return Ok(()) };

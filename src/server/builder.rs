@@ -96,7 +96,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether the server's IO thread spins before it sleeps. Default: [`Spin::Adaptive`].
+    /// Whether the server's IO threads spin before they sleep. Default: [`Spin::Adaptive`].
     #[must_use]
     pub fn spin(mut self, spin: Spin) -> Self {
         self.settings.spin = spin;

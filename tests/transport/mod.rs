@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 enum Transport {
     Tcp,
+    /// TCP, with routers of several IO threads.
+    Threads,
     /// With a folder for the sockets.
     Ipc(PathBuf),
     /// With a folder of certificates.
@@ -45,6 +47,7 @@ fn transport() -> &'static Transport {
         let folder = || std::env::var_os(FOLDER).expect("a folder for this transport").into();
         match std::env::var(NAME).as_deref() {
             Err(_) => Transport::Tcp,
+            Ok("threads") => Transport::Threads,
             Ok("ipc") => Transport::Ipc(folder()),
             #[cfg(feature = "tls")]
             Ok("tls") => Transport::Tls(folder()),
@@ -57,6 +60,11 @@ fn transport() -> &'static Transport {
 pub fn again_over_ipc(filter: &str) {
     let folder = tempfile::tempdir().unwrap();
     again("ipc", &folder, filter);
+}
+
+/// As [`again_over_ipc`], over TCP, with three IO threads a router.
+pub fn again_with_threads(filter: &str) {
+    again("threads", &tempfile::tempdir().unwrap(), filter);
 }
 
 /// As [`again_over_ipc`], over `tls`.
@@ -84,7 +92,7 @@ fn again(name: &str, folder: &TempDir, filter: &str) {
 pub fn anywhere() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     match transport() {
-        Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
+        Transport::Tcp | Transport::Threads => "tcp://127.0.0.1:0".to_owned(),
         Transport::Ipc(folder) => {
             let path = folder.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
             format!("ipc://{}", path.display())
@@ -109,7 +117,7 @@ pub fn nowhere() -> String {
 /// How a server knows a client of this suite.
 pub fn who() -> &'static str {
     match transport() {
-        Transport::Tcp | Transport::Ipc(_) => "anonymous",
+        Transport::Tcp | Transport::Threads | Transport::Ipc(_) => "anonymous",
         #[cfg(feature = "tls")]
         Transport::Tls(_) => "ann",
     }
@@ -125,7 +133,7 @@ macro_rules! over {
         $(impl Over for $builder {
             fn over(self) -> Self {
                 match transport() {
-                    Transport::Tcp | Transport::Ipc(_) => self,
+                    Transport::Tcp | Transport::Threads | Transport::Ipc(_) => self,
                     #[cfg(feature = "tls")]
                     Transport::Tls(folder) => self.tls(certificates::$side(folder)),
                 }
@@ -139,6 +147,7 @@ over!(ServerBuilder: of_server, PublisherBuilder: of_server, ChannelBuilder: of_
 impl Over for RouterOptions {
     fn over(self) -> Self {
         RouterOptions {
+            threads: if matches!(transport(), Transport::Threads) { 3 } else { self.threads },
             #[cfg(feature = "tls")]
             tls: match transport() {
                 Transport::Tls(folder) => {
@@ -277,7 +286,7 @@ impl Line {
                 &stream.sock
             }
         };
-        socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
