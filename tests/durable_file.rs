@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redb::ReadableTable;
 use selfsame::Store;
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Intent, Op, Opened, StoreEvent, Ticket};
@@ -108,6 +107,11 @@ async fn open_changed(path: &Path, content: &[u8]) -> Result<Opened, String> {
             Err(why)
         }
     }
+}
+
+/// Where redb's part of a file begins: behind preface and log, whose length the preface says.
+fn tables_at(content: &[u8]) -> usize {
+    u32::from_le_bytes(content[10..14].try_into().expect("four")) as usize
 }
 
 /// But for what every opening counts.
@@ -207,23 +211,12 @@ async fn a_file_of_something_else_is_left_alone() {
 async fn a_file_of_another_version_asks_for_its_version() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = filled(folder.path()).await;
-    let head = redb::TableDefinition::<&str, &[u8]>::new("selfsame head");
-    let database = redb::Database::open(&path).expect("opened");
-    let transaction = database.begin_write().expect("begun");
-    {
-        let mut table = transaction.open_table(head).expect("there");
-        let mut value = table.get("").expect("read").expect("there").value().to_vec();
-        value.truncate(value.len() - 8);
-        value[8..10].copy_from_slice(&2u16.to_le_bytes());
-        let checksum = xxhash_rust::xxh3::xxh3_64(&[b"h", &value[..]].concat());
-        value.extend(checksum.to_le_bytes());
-        table.insert("", &*value).expect("inserted");
-    }
-    transaction.commit().expect("committed");
-    drop(database);
-    let content = fs::read(&path).expect("read");
+    let mut content = fs::read(&path).expect("read");
+    content[8..10].copy_from_slice(&3u16.to_le_bytes());
+    let checksum = xxhash_rust::xxh3::xxh3_64(&content[..30]);
+    content[30..38].copy_from_slice(&checksum.to_le_bytes());
     let why = open_changed(&path, &content).await.expect_err("of the future");
-    assert!(why.contains("version 2") && why.contains("with the version of selfsame that wrote it"), "{why}");
+    assert!(why.contains("version 3") && why.contains("with the version of selfsame that wrote it"), "{why}");
 }
 
 #[tokio::test]
@@ -234,6 +227,8 @@ async fn a_truncated_file_is_refused_or_whole() {
     let original = open_changed(&path, &whole).await.expect("it is whole");
     let mut lengths = vec![0, 1, 9, 63, 64, 319, 320, 4095, 4096, 4097, whole.len() - 1];
     lengths.extend((1..24).map(|part| whole.len() * part / 24));
+    let tables = tables_at(&whole);
+    lengths.extend([tables - 1, tables, tables + 1, tables + 319, tables + 4096]);
     for length in lengths {
         if let Ok(opened) = open_changed(&path, &whole[..length]).await {
             assert!(same(&opened, &original), "cut at {length}: another content");
@@ -241,7 +236,7 @@ async fn a_truncated_file_is_refused_or_whole() {
     }
 }
 
-/// At bits of every field of the head, and at some hundred places of the rest.
+/// At bits of every field of the preface and of redb's head, and at some hundred places of the rest.
 #[tokio::test]
 async fn flipped_bits_are_refused_or_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -249,10 +244,14 @@ async fn flipped_bits_are_refused_or_change_nothing() {
     let whole = fs::read(&path).expect("read");
     let original = open_changed(&path, &whole).await.expect("it is whole");
     let used = whole.iter().rposition(|byte| *byte != 0).expect("not empty");
-    let in_head = (0..320).map(|byte| (byte, byte % 8));
-    let in_rest = (320..used).step_by(used / 150).flat_map(|byte| [(byte, 0), (byte + 1, 7)]);
+    let tables = tables_at(&whole);
+    let in_head = (0..40).chain(tables..tables + 320).map(|byte| (byte, byte % 8));
+    // Of the log nothing is needed any more.
+    let in_log = (512..tables).step_by(tables / 10).map(|byte| (byte, 0));
+    let rest = tables + 320..used;
+    let in_rest = rest.clone().step_by(rest.len() / 150).flat_map(|byte| [(byte, 0), (byte + 1, 7)]);
     let mut refused = 0;
-    for (byte, bit) in in_head.chain(in_rest) {
+    for (byte, bit) in in_head.chain(in_log).chain(in_rest) {
         let mut content = whole.clone();
         content[byte] ^= 1 << bit;
         match open_changed(&path, &content).await {
@@ -261,6 +260,71 @@ async fn flipped_bits_are_refused_or_change_nothing() {
         }
     }
     assert!(refused > 100, "{refused} were noticed");
+}
+
+/// As after `kill -9`: nothing has been committed to the tables since the opening, the log has all.
+async fn killed(folder: &Path) -> (PathBuf, Vec<u8>) {
+    let path = folder.join("killed");
+    let (mut link, _) = open(&path).await;
+    ask(&mut link, vec![register()]).await;
+    for number in 1..=4 {
+        ask(&mut link, vec![Op::Claim(sequenced(number))]).await;
+        ask(&mut link, vec![finish(sequenced(number))]).await;
+    }
+    let content = fs::read(&path).expect("read");
+    link.close().await;
+    (path, content)
+}
+
+/// Where entries of the log begin, and how long they are.
+fn entries(content: &[u8]) -> Vec<(usize, usize)> {
+    let mut at = 512;
+    let mut entries = Vec::new();
+    loop {
+        let length = u32::from_le_bytes(content[at + 16..at + 20].try_into().expect("four")) as usize;
+        if length == 0 {
+            return entries;
+        }
+        entries.push((at, 20 + length));
+        at += (20 + length).next_multiple_of(512);
+    }
+}
+
+#[tokio::test]
+async fn what_only_the_log_has_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, content) = killed(folder.path()).await;
+    assert_eq!(entries(&content).len(), 9, "a batch each");
+    let opened = open_changed(&path, &content).await.expect("opens");
+    let ended = opened.records.iter().filter(|(_, answer)| matches!(answer, Answer::Ok(_))).count();
+    assert_eq!((ended, opened.ordinal), (4, 2));
+    let (_link, again) = open(&path).await;
+    assert!(same(&again, &opened), "entries of an earlier life are not brought in again");
+}
+
+/// An entry with later ones behind it was synced before those were written.
+#[tokio::test]
+async fn a_bit_flipped_in_the_log_is_refused_but_in_the_last_entry_is_taken_for_torn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, content) = killed(folder.path()).await;
+    let whole = open_changed(&path, &content).await.expect("opens");
+    let entries = entries(&content);
+    let (last, earlier) = entries.split_last().expect("some");
+    for (at, length) in earlier {
+        for byte in (*at..at + length).step_by(7) {
+            let mut content = content.clone();
+            content[byte] ^= 1 << (byte % 8);
+            let why = open_changed(&path, &content).await.expect_err("it was told durable");
+            assert!(why.contains("of the log is damaged") && why.contains("left as it was"), "{why}");
+        }
+    }
+    for byte in (last.0..last.0 + last.1).step_by(7) {
+        let mut content = content.clone();
+        content[byte] ^= 1 << (byte % 8);
+        let opened = open_changed(&path, &content).await.expect("as after a torn write");
+        let unknown = opened.records.iter().filter(|(_, answer)| !matches!(answer, Answer::Ok(_))).count();
+        assert_eq!((opened.records.len(), unknown), (whole.records.len(), 1), "the last completion");
+    }
 }
 
 /// The limit on the size of files stands in for a disk that is full: the child lowers its own, and the write that crosses it fails.

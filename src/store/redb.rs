@@ -1,18 +1,22 @@
-//! The store `durable`: one file, written by a thread of its own. Operations that wait are one transaction and one fsync, and whatever arrives during a
+//! The store `durable`: one file, written by a thread of its own. Operations that wait are one batch and one fsync, and whatever arrives during a
 //! flush is the next batch: group commit without a timer. Each is told done when the flush has ended.
 //!
 //! It is not read, except when it is opened: the machine above holds all of it in memory. And it does not try again: a write or fsync that has failed
 //! stops it for good, since what the system has then dropped cannot be known.
 //!
+//! What a batch changes is appended to a log in front of redb's tables, and synced there ([`log`]). The tables have it in a transaction that stays open, which is
+//! committed when the log is full, when a batch is too large for it, and at the end. Opening brings what only the log has into the tables.
+//!
 //! redb commits with one fsync: pages, their checksums and the switch to them are written together, and a commit that a crash has torn is noticed at the
-//! next opening and undone as a whole. Its two-phase commit and quick repair cost a second fsync for each batch. The first defends against a peer that
-//! knows the file and times a crash; here it would have to forge XXH3 among random registrations. The second spares a walk through the file after a
-//! crash; here the file is read as a whole at every opening. What one fsync cannot tell apart: a torn last commit, and a last commit whose bits were
-//! flipped after a crash and before the opening. Both are undone.
+//! next opening and undone as a whole; the log then still has what was in it. redb's two-phase commit and quick repair cost a second fsync. The first defends
+//! against a peer that knows the file and times a crash; here it would have to forge XXH3 among random registrations. The second spares a walk through the file
+//! after a crash; here the file is read as a whole at every opening. What the log cannot tell apart: a torn last entry, and a last entry whose bits
+//! were flipped after a crash and before the opening. Both are undone.
 
 mod batch;
 mod codec;
 mod guard;
+mod log;
 mod opening;
 #[cfg(test)]
 mod tests;
@@ -23,18 +27,19 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use redb::{Database, DatabaseError, Durability, StorageError};
+use redb::{Database, DatabaseError, StorageError, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
 use self::batch::Batch;
 use self::codec::Broken;
+use self::log::{Changes, Log};
 use super::{Link, Opener};
 use crate::error::{SetupError, panic_text};
 use crate::protocol::Incarnation;
 use crate::protocol::store::{Op, Opened, StoreEvent, Ticket};
 use crate::sabotage::{kill_point, planted};
 
-/// Operations in one transaction. 4,096: four windows of 1,024 calls. More would save little of a flush each, and let the first wait longer.
+/// Operations in one batch. 4,096: four windows of 1,024 calls. More would save little of a flush each, and let the first wait longer.
 const BATCH: usize = 4096;
 
 /// Memory for pages of the file. 32 MiB: the paths to all rows of some million records; redb's default is 1 GiB, but everything is in the server's memory
@@ -57,7 +62,7 @@ impl Settings {
 
 static FLUSHES: AtomicU64 = AtomicU64::new(0);
 
-/// How many transactions the durable stores of this process have made durable, each with one fsync. For benchmarks.
+/// How often the durable stores of this process have synced their files: entries of the log, and commits of the tables. For benchmarks.
 pub fn flushes() -> u64 {
     FLUSHES.load(Ordering::Relaxed)
 }
@@ -93,8 +98,7 @@ from_redb!(
     StorageError,
     redb::TableError,
     redb::TransactionError,
-    redb::CommitError,
-    redb::SetDurabilityError
+    redb::CommitError
 );
 
 impl Failure {
@@ -141,9 +145,9 @@ pub(super) async fn open(settings: Settings, opener: Opener) -> Result<Link, Set
     let (open, is_open) = oneshot::channel();
     let thread = thread::Builder::new().name("selfsame-store".into()).spawn(move || {
         match caught(|| opening::open_file(&settings, opener.incarnation)) {
-            Ok((database, opened)) => {
+            Ok((writer, opened)) => {
                 let _ = open.send(Ok(()));
-                serve(Writer { database, incarnation: opener.incarnation }, opened, asked, tell);
+                serve(writer, opened, asked, tell);
             }
             Err(failure) => drop(open.send(Err(failure.advice()))),
         }
@@ -165,7 +169,7 @@ fn caught<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 /// Serves until nobody asks any more. If something fails, that is told and nothing is done any more; but the file stays locked as long as its server is there.
 /// `tell` is dropped last: who sees the channel closed finds the file closed.
 fn serve(
-    writer: Writer,
+    mut writer: Writer,
     opened: Opened,
     mut asked: mpsc::UnboundedReceiver<(Ticket, Op)>,
     tell: mpsc::UnboundedSender<StoreEvent>,
@@ -175,55 +179,60 @@ fn serve(
         let _ = tell.send(StoreEvent::Stopped(failure.to_string()));
         while asked.blocking_recv().is_some() {}
     }
-    // Closing writes what was not yet durable, if nothing has failed.
     drop(writer);
 }
 
 /// The only writer of the file.
 struct Writer {
+    /// Has what was done since the last commit of the tables. Dropped before the database.
+    transaction: Option<WriteTransaction>,
     database: Database,
+    log: Log,
+    /// What the transaction has and the log has not.
+    changes: Changes,
     incarnation: Incarnation,
 }
 
 impl Writer {
+    fn new(database: Database, log: Log, incarnation: Incarnation) -> Self {
+        Writer { transaction: None, database, log, changes: Changes::default(), incarnation }
+    }
+
     fn run(
-        &self,
+        &mut self,
         asked: &mut mpsc::UnboundedReceiver<(Ticket, Op)>,
         tell: &mpsc::UnboundedSender<StoreEvent>,
     ) -> Result<(), Failure> {
         let mut batch = Vec::new();
         while asked.blocking_recv_many(&mut batch, BATCH) > 0 {
             self.flush(&mut batch, tell)?;
+            self.tidy()?;
         }
-        Ok(())
+        self.commit()
     }
 
-    /// One transaction: the operations in their order, the commit, then what became of them.
+    /// One batch: the operations in their order, made durable, then what became of them.
     fn flush(
-        &self,
+        &mut self,
         batch: &mut Vec<(Ticket, Op)>,
         tell: &mpsc::UnboundedSender<StoreEvent>,
     ) -> Result<(), Failure> {
         let urgency = Urgency::of(batch);
-        let mut transaction = self.database.begin_write()?;
-        let lazy = !urgency.durable || planted!(SkippedFsync);
-        transaction.set_durability(if lazy { Durability::None } else { Durability::Immediate })?;
         let mut done = Vec::with_capacity(batch.len());
-        {
-            let mut tables = Batch::open(&transaction, self.incarnation)?;
+        self.change(|tables| {
             for (ticket, op) in batch.drain(..) {
                 done.push(StoreEvent::Done(ticket, tables.apply(op)?));
             }
-        }
+            Ok(())
+        })?;
         if urgency.claims {
             kill_point!("intent-written");
         }
         if urgency.finishes {
             kill_point!("completion-written");
         }
-        transaction.commit()?;
-        if !lazy {
-            FLUSHES.fetch_add(1, Ordering::Relaxed);
+        if self.changes.are_many() || (urgency.durable && !planted!(SkippedFsync)) {
+            self.sync()?;
         }
         if urgency.claims {
             kill_point!("intent-synced");
@@ -233,6 +242,48 @@ impl Writer {
         }
         // Who does not listen any more is about to close.
         done.into_iter().for_each(|event| drop(tell.send(event)));
+        Ok(())
+    }
+
+    /// In the transaction that is open, or a new one.
+    fn change(&mut self, run: impl FnOnce(&mut Batch<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.database.begin_write()?,
+        };
+        run(&mut Batch::open(&transaction, self.incarnation, &mut self.changes)?)?;
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    /// Makes durable what was changed, as one entry of the log, or in the tables if that has no room.
+    fn sync(&mut self) -> Result<(), Failure> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        if !self.log.append(&self.changes)? {
+            return self.commit();
+        }
+        self.changes.clear();
+        FLUSHES.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Between two batches: nobody waits for it that was there before.
+    fn tidy(&mut self) -> Result<(), Failure> {
+        if self.log.is_full() { self.commit() } else { Ok(()) }
+    }
+
+    /// Commits the tables. What was in the log is void then.
+    fn commit(&mut self) -> Result<(), Failure> {
+        let applied = self.log.number();
+        self.change(|tables| tables.keep_applied(applied))?;
+        if let Some(transaction) = self.transaction.take() {
+            transaction.commit()?;
+        }
+        FLUSHES.fetch_add(1, Ordering::Relaxed);
+        self.changes.clear();
+        self.log.begin_again();
         Ok(())
     }
 }

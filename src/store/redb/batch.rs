@@ -1,38 +1,46 @@
-//! What each operation does to the tables of the file, within the transaction of its batch. Not the transaction: when it is committed, and who is told,
-//! is decided in `super`.
+//! What each operation does to the tables of the file, within a transaction, and which rows that changes, for the log. Not the transaction and not the log: when
+//! those are made durable, and who is told, is decided in `super`.
 
 use std::ops::RangeInclusive;
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::Failure;
-use super::codec::{self, Head};
+use super::codec::{self, Head, Row};
+use super::log::Changes;
 use crate::protocol::store::{Done, Found, Intent, Kept, Op, RecordId, StoredSession};
 use crate::protocol::wire::Answer;
 use crate::protocol::{CallId, Incarnation, PrincipalId, Registration, WallTime};
 
-type Row = &'static [u8];
+type Value = &'static [u8];
 
 /// One row, under this key.
-pub(super) const HEAD: TableDefinition<'_, &str, Row> = TableDefinition::new("selfsame head");
+pub(super) const HEAD: TableDefinition<'_, &str, Value> = TableDefinition::new("selfsame head");
 pub(super) const HEAD_KEY: &str = "";
-pub(super) const SESSIONS: TableDefinition<'_, u128, Row> = TableDefinition::new("selfsame sessions");
-pub(super) const SEQUENCED: TableDefinition<'_, (u128, u64), Row> =
+pub(super) const SESSIONS: TableDefinition<'_, u128, Value> = TableDefinition::new("selfsame sessions");
+pub(super) const SEQUENCED: TableDefinition<'_, (u128, u64), Value> =
     TableDefinition::new("selfsame sequenced");
-pub(super) const KEYED: TableDefinition<'_, (u64, u128), Row> = TableDefinition::new("selfsame keyed");
+pub(super) const KEYED: TableDefinition<'_, (u64, u128), Value> = TableDefinition::new("selfsame keyed");
 
 /// The tables, open in a transaction.
 pub(super) struct Batch<'t> {
-    head: Table<'t, &'static str, Row>,
-    sessions: Table<'t, u128, Row>,
-    sequenced: Table<'t, (u128, u64), Row>,
-    keyed: Table<'t, (u64, u128), Row>,
+    changes: &'t mut Changes,
+    pub head: Table<'t, &'static str, Value>,
+    pub sessions: Table<'t, u128, Value>,
+    pub sequenced: Table<'t, (u128, u64), Value>,
+    pub keyed: Table<'t, (u64, u128), Value>,
     incarnation: Incarnation,
 }
 
 impl<'t> Batch<'t> {
-    pub fn open(transaction: &'t WriteTransaction, incarnation: Incarnation) -> Result<Self, Failure> {
+    /// Adds what it changes to the `changes`.
+    pub fn open(
+        transaction: &'t WriteTransaction,
+        incarnation: Incarnation,
+        changes: &'t mut Changes,
+    ) -> Result<Self, Failure> {
         Ok(Batch {
+            changes,
             head: transaction.open_table(HEAD)?,
             sessions: transaction.open_table(SESSIONS)?,
             sequenced: transaction.open_table(SEQUENCED)?,
@@ -52,8 +60,8 @@ impl<'t> Batch<'t> {
             Op::Finish { intent, keep, .. } => self.finish(&intent, keep),
             Op::Close { registration, below, ranges } => self.close(registration, below, ranges),
             Op::End(registration) => {
-                self.sessions.remove(registration.0)?;
-                self.sequenced.retain_in(numbers(registration, 0..=u64::MAX), |_, _| false)?;
+                self.remove(Row::Session(registration))?;
+                self.remove_records(registration, 0..=u64::MAX, true)?;
                 Ok(Done::Stored)
             }
             Op::Expire(expired) => self.expire(&expired),
@@ -114,8 +122,7 @@ impl<'t> Batch<'t> {
         self.keep_session(&session)?;
         let passed = session.below.checked_sub(1).map(|last| (0, last));
         for (first, last) in passed.into_iter().chain(session.ranges.iter().copied()) {
-            let running = |_: (u128, u64), value: &[u8]| codec::is_running(value);
-            self.sequenced.retain_in(numbers(registration, first..=last), running)?;
+            self.remove_records(registration, first..=last, false)?;
         }
         Ok(Done::Stored)
     }
@@ -157,11 +164,16 @@ impl<'t> Batch<'t> {
     }
 
     pub fn keep_head(&mut self, head: &Head) -> Result<(), Failure> {
-        self.head.insert(HEAD_KEY, &*head.encode())?;
-        Ok(())
+        self.put(Row::Head, &head.encode())
     }
 
-    fn head(&self) -> Result<Head, Failure> {
+    /// The tables have the entries of the log up to this number.
+    pub fn keep_applied(&mut self, applied: u64) -> Result<(), Failure> {
+        let head = Head { applied, ..self.head()? };
+        self.keep_head(&head)
+    }
+
+    pub fn head(&self) -> Result<Head, Failure> {
         let row = self.head.get(HEAD_KEY)?.ok_or(Failure::NotAStore)?;
         Ok(Head::decode(row.value())?)
     }
@@ -172,8 +184,7 @@ impl<'t> Batch<'t> {
     }
 
     fn keep_session(&mut self, session: &StoredSession) -> Result<(), Failure> {
-        self.sessions.insert(session.registration.0, &*codec::encode_session(session))?;
-        Ok(())
+        self.put(Row::Session(session.registration), &codec::encode_session(session))
     }
 
     fn record(&self, id: RecordId) -> Result<Option<(Intent, Kept)>, Failure> {
@@ -185,24 +196,58 @@ impl<'t> Batch<'t> {
     }
 
     fn keep_record(&mut self, intent: &Intent, state: &Kept) -> Result<(), Failure> {
-        let value = codec::encode_record(intent, state);
-        match intent.record() {
-            RecordId::Sequenced(registration, number) => {
-                self.sequenced.insert((registration.0, number), &*value)?;
-            }
-            RecordId::Keyed(principal, key) => {
-                self.keyed.insert((principal.0, key), &*value)?;
-            }
-        }
-        Ok(())
+        self.put(Row::Record(intent.record()), &codec::encode_record(intent, state))
     }
 
     fn forget(&mut self, id: RecordId) -> Result<(), Failure> {
-        match id {
-            RecordId::Sequenced(registration, number) => {
+        self.remove(Row::Record(id))
+    }
+
+    /// Those that have ended, or also those that run.
+    fn remove_records(
+        &mut self,
+        of: Registration,
+        numbers: RangeInclusive<u64>,
+        also_running: bool,
+    ) -> Result<(), Failure> {
+        let keys = (of.0, *numbers.start())..=(of.0, *numbers.end());
+        self.sequenced.retain_in(keys, |(_, number), value| {
+            let stays = codec::is_running(value) && !also_running;
+            if !stays {
+                self.changes.remove(Row::Record(RecordId::Sequenced(of, number)));
+            }
+            stays
+        })?;
+        Ok(())
+    }
+
+    fn put(&mut self, row: Row, value: &[u8]) -> Result<(), Failure> {
+        self.changes.put(row, value);
+        self.change(row, Some(value))
+    }
+
+    fn remove(&mut self, row: Row) -> Result<(), Failure> {
+        self.changes.remove(row);
+        self.change(row, None)
+    }
+
+    /// Changes a row as the log has it: to this value, or it goes.
+    pub fn change(&mut self, row: Row, value: Option<&[u8]>) -> Result<(), Failure> {
+        match (row, value) {
+            (Row::Head, Some(value)) => drop(self.head.insert(HEAD_KEY, value)?),
+            (Row::Head, None) => drop(self.head.remove(HEAD_KEY)?),
+            (Row::Session(registration), Some(value)) => drop(self.sessions.insert(registration.0, value)?),
+            (Row::Session(registration), None) => drop(self.sessions.remove(registration.0)?),
+            (Row::Record(RecordId::Sequenced(registration, number)), Some(value)) => {
+                self.sequenced.insert((registration.0, number), value)?;
+            }
+            (Row::Record(RecordId::Sequenced(registration, number)), None) => {
                 self.sequenced.remove((registration.0, number))?;
             }
-            RecordId::Keyed(principal, key) => {
+            (Row::Record(RecordId::Keyed(principal, key)), Some(value)) => {
+                self.keyed.insert((principal.0, key), value)?;
+            }
+            (Row::Record(RecordId::Keyed(principal, key)), None) => {
                 self.keyed.remove((principal.0, key))?;
             }
         }
@@ -213,10 +258,6 @@ impl<'t> Batch<'t> {
 /// The client has closed the number.
 pub(super) fn is_closed(session: &StoredSession, number: u64) -> bool {
     number < session.below || session.ranges.iter().any(|(first, last)| (*first..=*last).contains(&number))
-}
-
-fn numbers(registration: Registration, numbers: RangeInclusive<u64>) -> RangeInclusive<(u128, u64)> {
-    (registration.0, *numbers.start())..=(registration.0, *numbers.end())
 }
 
 /// The union of what was closed and what is closed now, so that nothing is ever opened again: ranges in order, apart from one another and from `below`.

@@ -1,11 +1,11 @@
-//! The bytes of the rows in a durable store's file. Not a general format: a row is read by the version that wrote it, and the version is in the file.
+//! The bytes of the rows in a durable store's file, in its tables and in its log. Not a general format: a row is read by the version that wrote it, and the version is in the file.
 //!
 //! All numbers are little-endian. Every value ends with 8 bytes of XXH3 over its key, with the table's letter, and what comes before: a flipped bit, or a
 //! row in the wrong place, is noticed.
 //!
 //! | row | key | value, before its checksum |
 //! | --- | --- | --- |
-//! | head `h` | nothing | magic 8, version 2, store 16, generation 8, ordinal 8, born 8, floor 8 |
+//! | head `h` | nothing | magic 8, version 2, store 16, generation 8, ordinal 8, born 8, floor 8, applied 8 |
 //! | session `r` | registration 16 | principal 8, below 8, count 4, then each range: first 8, last 8 |
 //! | sequenced `s` | registration 16, number 8 | record |
 //! | keyed `k` | principal 8, key 16 | record |
@@ -30,9 +30,9 @@ use crate::protocol::store::{Intent, Kept, RecordId, StoredSession};
 use crate::protocol::wire::{self, Answer, Refused};
 use crate::protocol::{CallId, Incarnation, Key, PrincipalId, Refusal, Registration, Stamp, WallTime};
 
-const MAGIC: [u8; 8] = *b"selfsame";
-/// Of the rows in the file. Raised with every change of them.
-pub(super) const VERSION: u16 = 1;
+pub(super) const MAGIC: [u8; 8] = *b"selfsame";
+/// Of the file: its rows, its log and its preface. Raised with every change of them.
+pub(super) const VERSION: u16 = 2;
 
 /// A row that is not as it was written.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,8 @@ pub(super) enum Broken {
     Checksum(String),
     #[error("{0} makes no sense, although its checksum matches")]
     Content(String),
+    #[error("entry {0} of the log is damaged, and later ones are there")]
+    Gap(u64),
     #[error("its format is version {0}, and this build knows version {VERSION}")]
     Version(u16),
 }
@@ -114,6 +116,8 @@ pub(super) struct Head {
     pub ordinal: u64,
     pub born: WallTime,
     pub floor: WallTime,
+    /// Of this life's entries in the log, the last that the tables have.
+    pub applied: u64,
 }
 
 impl Head {
@@ -121,7 +125,7 @@ impl Head {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
         out.extend(self.store.to_le_bytes());
-        for number in [self.generation, self.ordinal, self.born.0, self.floor.0] {
+        for number in [self.generation, self.ordinal, self.born.0, self.floor.0, self.applied] {
             out.extend(number.to_le_bytes());
         }
         Row::Head.seal(out)
@@ -144,6 +148,7 @@ impl Head {
                 ordinal: reader.u64()?,
                 born: WallTime(reader.u64()?),
                 floor: WallTime(reader.u64()?),
+                applied: reader.u64()?,
             })
         };
         head().filter(|_| reader.is_empty()).ok_or_else(senseless)
@@ -295,20 +300,20 @@ fn refusal_of(number: u8) -> Option<Refusal> {
 }
 
 /// What is left of a value. Every read says no at its end.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*first)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    pub fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
             1 => Some(true),
@@ -316,25 +321,31 @@ impl Reader<'_> {
         }
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn u128(&mut self) -> Option<u128> {
+    pub fn u128(&mut self) -> Option<u128> {
         self.array().map(u128::from_le_bytes)
     }
 
     fn duration(&mut self) -> Option<Duration> {
         let (seconds, nanos) = (self.u64()?, self.u32()?);
         (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+    }
+
+    pub fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first)
     }
 
     /// A copy, so that a body is aligned as an allocation is.
@@ -346,7 +357,7 @@ impl Reader<'_> {
         String::from_utf8(self.0.to_vec()).ok()
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -1,4 +1,4 @@
-//! What stands between redb and the file. While a store is being opened nothing is written: what redb would write to repair the file is held in memory until
+//! What stands between redb and the file. It keeps the file's first part, preface and log, apart from redb, whose own begins behind that. While a store is being opened nothing is written: what redb would write to repair the file is held in memory until
 //! all content has been read and found whole, so a damaged file stays as it was. And after the first write or sync that failed nothing is done any
 //! more: a later sync may say that all is well although pages were lost (Rebello et al., USENIX ATC 2020, "Can applications recover from fsync failures?").
 //!
@@ -17,6 +17,8 @@ pub(super) struct Guard(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     file: Box<dyn StorageBackend>,
+    /// Where redb's part begins.
+    start: u64,
     phase: Mutex<Phase>,
 }
 
@@ -37,9 +39,27 @@ enum Change {
 }
 
 impl Guard {
-    /// On trial.
-    pub fn new(file: impl StorageBackend) -> Self {
-        Guard(Arc::new(Inner { file: Box::new(file), phase: Mutex::new(Phase::Trial(Vec::new())) }))
+    /// On trial. redb's part begins at `start`.
+    pub fn new(file: impl StorageBackend, start: u64) -> Self {
+        let phase = Mutex::new(Phase::Trial(Vec::new()));
+        Guard(Arc::new(Inner { file: Box::new(file), start, phase }))
+    }
+
+    /// Reads in front of redb's part.
+    pub fn read_log(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.file.read(offset, out)
+    }
+
+    /// Writes in front of redb's part, and syncs.
+    pub fn write_log(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        debug_assert!(offset + data.len() as u64 <= self.0.start, "the log ends where redb begins");
+        self.change(|| Change::Write(offset, data.to_vec()), || self.0.file.write(offset, data))?;
+        self.sync_data()
+    }
+
+    /// Where in the file a place of redb's is.
+    fn place(&self, offset: u64) -> io::Result<u64> {
+        offset.checked_add(self.0.start).ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
     /// The content is whole: writes what was held, in the order in which it was asked for, and everything at once from now on.
@@ -138,13 +158,15 @@ fn read_after(file: &dyn StorageBackend, changes: &[Change], offset: u64, out: &
 impl StorageBackend for Guard {
     fn len(&self) -> io::Result<u64> {
         let file = self.0.file.len()?;
-        match &*self.phase() {
-            Phase::Trial(changes) => Ok(length_after(file, changes)),
-            _ => Ok(file),
-        }
+        let length = match &*self.phase() {
+            Phase::Trial(changes) => length_after(file, changes),
+            _ => file,
+        };
+        Ok(length.saturating_sub(self.0.start))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let offset = self.place(offset)?;
         // Reads need no lock once nothing is held.
         match &*self.phase() {
             Phase::Trial(changes) => return read_after(&*self.0.file, changes, offset, out),
@@ -155,6 +177,7 @@ impl StorageBackend for Guard {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = self.place(len)?;
         self.change(|| Change::Length(len), || self.0.file.set_len(len))
     }
 
@@ -163,6 +186,7 @@ impl StorageBackend for Guard {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = self.place(offset)?;
         self.change(|| Change::Write(offset, data.to_vec()), || self.0.file.write(offset, data))
     }
 

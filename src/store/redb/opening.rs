@@ -1,20 +1,22 @@
-//! How a store's file comes to be, and how it is opened: read and verified as a whole before a byte of it is changed, then recovered, in one transaction.
+//! How a store's file comes to be, and how it is opened: read and verified as a whole, its log included, before a byte of it is changed, then recovered, in one
+//! transaction.
 //! Not a repair of damage: a file that is not whole is refused, and stays as it is.
 //!
 //! A new file is made under another name and renamed when it is complete, so there is no half-made store, and an empty file is not taken for a new one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable};
+use redb::{Builder, Database, ReadableTable, StorageBackend, WriteTransaction};
 
-use super::batch::{Batch, HEAD, HEAD_KEY, KEYED, SEQUENCED, SESSIONS, is_closed};
+use super::batch::{Batch, is_closed};
 use super::codec::{self, Head};
 use super::guard::Guard;
-use super::{CACHE, Failure, Settings, caught};
+use super::log::{self, Changes, Log, Preface};
+use super::{CACHE, Failure, Settings, Writer, caught};
 use crate::nonce;
 use crate::protocol::store::{Intent, Kept, Opened, RecordId, StoredSession};
 use crate::protocol::wire::{Answer, Refused};
@@ -25,11 +27,11 @@ use crate::sabotage::planted;
 pub(super) fn open_file(
     settings: &Settings,
     incarnation: Incarnation,
-) -> Result<(Database, Opened), Failure> {
+) -> Result<(Writer, Opened), Failure> {
     let path = &settings.path;
     if let Err(error) = fs::metadata(path) {
         match error.kind() {
-            io::ErrorKind::NotFound => create(path)?,
+            io::ErrorKind::NotFound => create(path, log::LENGTH)?,
             _ => return Err(error.into()),
         }
     }
@@ -37,19 +39,22 @@ pub(super) fn open_file(
     if file.metadata()?.len() == 0 {
         return Err(Failure::Empty);
     }
-    let guard = Guard::new(FileBackend::new(file)?);
-    open(guard, settings.rerun_unfinished, incarnation)
+    open(FileBackend::new(file)?, settings.rerun_unfinished, incarnation)
 }
 
-/// Makes the file of a new store. If another process was faster, its file is the one.
-fn create(path: &Path) -> Result<(), Failure> {
+/// Makes the file of a new store, with preface and log of that length. If another process was faster, its file is the one.
+pub(super) fn create(path: &Path, length: u32) -> Result<(), Failure> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
     };
     // Private to its owner.
-    let new = tempfile::Builder::new().prefix(".selfsame-new-").tempfile_in(&folder)?;
-    let database = builder().create_with_backend(FileBackend::new(new.reopen()?)?)?;
+    let mut new = tempfile::Builder::new().prefix(".selfsame-new-").tempfile_in(&folder)?;
+    // Zeros and not a hole: a write to the log allocates nothing, so it is fast, and has room on a full disk.
+    new.write_all(&Preface::new(length).encode())?;
+    let guard = Guard::new(FileBackend::new(new.reopen()?)?, length.into());
+    guard.accept()?;
+    let database = builder().create_with_backend(guard)?;
     let head = Head {
         store: crate::random::u128(),
         generation: crate::random::u64().max(1),
@@ -57,7 +62,7 @@ fn create(path: &Path) -> Result<(), Failure> {
         ..Head::default()
     };
     let transaction = database.begin_write()?;
-    Batch::open(&transaction, Incarnation(0))?.keep_head(&head)?;
+    Batch::open(&transaction, Incarnation(0), &mut Changes::default())?.keep_head(&head)?;
     transaction.commit()?;
     drop(database);
     new.as_file().sync_all()?;
@@ -77,12 +82,19 @@ fn builder() -> Builder {
     builder
 }
 
-/// Opens what is behind the guard.
+/// Opens the store in a file that is there.
 pub(super) fn open(
-    guard: Guard,
+    file: impl StorageBackend,
     rerun_unfinished: bool,
     incarnation: Incarnation,
-) -> Result<(Database, Opened), Failure> {
+) -> Result<(Writer, Opened), Failure> {
+    let mut start = vec![0; file.len()?.min(log::SECTOR as u64) as usize];
+    file.read(0, &mut start)?;
+    let preface = Preface::decode(&start)?;
+    if file.len()? <= preface.length.into() {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    let guard = Guard::new(file, preface.length.into());
     let database = match caught(|| Ok(builder().create_with_backend(guard.clone())?)) {
         Ok(database) => database,
         Err(failure) => {
@@ -90,8 +102,8 @@ pub(super) fn open(
             return Err(failure);
         }
     };
-    let content = match caught(|| read(&database)) {
-        Ok(content) => content,
+    let (transaction, content) = match caught(|| read(&database, &preface, &guard, incarnation)) {
+        Ok(read) => read,
         Err(failure) => {
             // Before the database is dropped, which writes.
             guard.reject();
@@ -100,8 +112,9 @@ pub(super) fn open(
     };
     guard.accept()?;
     let opened =
-        recover(&database, content, rerun_unfinished || planted!(UnfinishedForgottenAtOpen), incarnation)?;
-    Ok((database, opened))
+        recover(transaction, content, rerun_unfinished || planted!(UnfinishedForgottenAtOpen), incarnation)?;
+    let log = Log::new(guard, preface, opened.ordinal);
+    Ok((Writer::new(database, log, incarnation), opened))
 }
 
 struct Content {
@@ -111,31 +124,36 @@ struct Content {
     unfinished: Vec<Intent>,
 }
 
-/// Reads and verifies all that the file holds.
-fn read(database: &Database) -> Result<Content, Failure> {
-    let transaction = database.begin_read()?;
-    let head = match transaction.open_table(HEAD) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Err(Failure::NotAStore),
-        Err(error) => return Err(error.into()),
-    };
-    let head = Head::decode(head.get(HEAD_KEY)?.ok_or(Failure::NotAStore)?.value())?;
-    let mut content = Content { head, sessions: Vec::new(), ended: Vec::new(), unfinished: Vec::new() };
-    for row in transaction.open_table(SESSIONS)?.iter()? {
+/// Gives the tables what only the log has, then reads and verifies all that they hold.
+fn read(
+    database: &Database,
+    preface: &Preface,
+    guard: &Guard,
+    incarnation: Incarnation,
+) -> Result<(WriteTransaction, Content), Failure> {
+    let transaction = database.begin_write()?;
+    let mut changes = Changes::default();
+    let mut tables = Batch::open(&transaction, incarnation, &mut changes)?;
+    let Head { ordinal, applied, .. } = tables.head()?;
+    log::read(preface, guard, ordinal, applied, |row, value| tables.change(row, value))?;
+    let mut content =
+        Content { head: tables.head()?, sessions: Vec::new(), ended: Vec::new(), unfinished: Vec::new() };
+    for row in tables.sessions.iter()? {
         let (registration, value) = row?;
         content.sessions.push(codec::decode_session(Registration(registration.value()), value.value())?);
     }
-    for row in transaction.open_table(SEQUENCED)?.iter()? {
+    for row in tables.sequenced.iter()? {
         let (key, value) = row?;
         let (registration, number) = key.value();
         content.take(RecordId::Sequenced(Registration(registration), number), value.value())?;
     }
-    for row in transaction.open_table(KEYED)?.iter()? {
+    for row in tables.keyed.iter()? {
         let (key, value) = row?;
         let (principal, key) = key.value();
         content.take(RecordId::Keyed(PrincipalId(principal), key), value.value())?;
     }
-    Ok(content)
+    drop(tables);
+    Ok((transaction, content))
 }
 
 impl Content {
@@ -157,7 +175,7 @@ impl Content {
 
 /// Counts this incarnation, and ends what ran when the last one did. Durable before anybody is told.
 fn recover(
-    database: &Database,
+    transaction: WriteTransaction,
     mut content: Content,
     rerun_unfinished: bool,
     incarnation: Incarnation,
@@ -173,12 +191,16 @@ fn recover(
         .map(|intent| (intent, !rerun_unfinished && content.is_open(&intent)))
         .collect();
     content.head.ordinal = content.head.ordinal.saturating_add(1);
-    let transaction = database.begin_write()?;
-    Batch::open(&transaction, incarnation)?.recover(&unfinished, &unknown, &content.head)?;
+    content.head.applied = 0;
+    Batch::open(&transaction, incarnation, &mut Changes::default())?.recover(
+        &unfinished,
+        &unknown,
+        &content.head,
+    )?;
     transaction.commit()?;
     let Content { head, sessions, mut ended, .. } = content;
     let recorded = unfinished.into_iter().filter(|(_, keep)| *keep);
     ended.extend(recorded.map(|(intent, _)| (intent, unknown.clone())));
-    let Head { store, generation, ordinal, born, floor } = head;
+    let Head { store, generation, ordinal, born, floor, .. } = head;
     Ok(Opened { store, generation, ordinal, born, floor, sessions, records: ended })
 }

@@ -1,5 +1,6 @@
 //! Whether what was told stored is there after a crash: random operations in random batches on a disk that fails at a random write or sync, and then keeps
-//! any part of what was not synced. What is found is compared with a model that knows no file.
+//! any part of what was not synced. What is found is compared with a model that knows no file. The log is as long as a new store's, or so short that the tables
+//! are committed after every few batches.
 
 mod disk;
 mod model;
@@ -13,8 +14,7 @@ use tokio::sync::mpsc;
 use self::disk::Disk;
 use self::model::Model;
 use super::codec::{self, Head};
-use super::guard::Guard;
-use super::{Failure, Urgency, Writer, opening};
+use super::{Failure, Urgency, Writer, log, opening};
 use crate::protocol::dedup::Imprint;
 use crate::protocol::store::{Done, Intent, Kept, Op, Opened, RecordId, StoreEvent, StoredSession, Ticket};
 use crate::protocol::wire::{Answer, Refused};
@@ -23,21 +23,22 @@ use crate::protocol::{CallId, Incarnation, Key, PrincipalId, Refusal, Registrati
 const INCARNATION: Incarnation = Incarnation(7);
 
 fn open(disk: &Disk, rerun: bool) -> Result<(Writer, Opened), Failure> {
-    let (database, opened) = opening::open(Guard::new(disk.clone()), rerun, INCARNATION)?;
-    Ok((Writer { database, incarnation: INCARNATION }, opened))
+    opening::open(disk.clone(), rerun, INCARNATION)
 }
 
+/// Room for seven small entries.
+const SHORT: u32 = 4096;
+
 /// A file as a new store has it.
-fn new_file() -> Vec<u8> {
+fn new_file(log: u32) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
-    let settings = super::Settings::new(path.clone());
-    drop(opening::open_file(&settings, INCARNATION).expect("a new store opens"));
+    opening::create(&path, log).expect("a new store");
     std::fs::read(path).expect("the file")
 }
 
 /// Asks for a batch. Err: the store has stopped.
-fn flush(writer: &Writer, ops: &[Op]) -> Result<Vec<Done>, Failure> {
+fn flush(writer: &mut Writer, ops: &[Op]) -> Result<Vec<Done>, Failure> {
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut batch: Vec<_> = (0..).map(Ticket).zip(ops.iter().cloned()).collect();
     let flushed = writer.flush(&mut batch, &tell);
@@ -109,20 +110,21 @@ proptest! {
     fn what_was_told_stored_is_there_after_a_crash(
         batches in batches(),
         rerun in any::<bool>(),
+        length in prop::sample::select(vec![SHORT, log::LENGTH]),
         fail_at in 0usize..160,
         seed in any::<u64>(),
     ) {
-        let disk = Disk::new(new_file(), fail_at);
+        let disk = Disk::new(new_file(length), fail_at);
         // States that may be found: from the last batch that had to be durable to the last one that was asked.
         let mut may_be = vec![Model::default()];
-        if let Ok((writer, opened)) = open(&disk, rerun) {
+        if let Ok((mut writer, opened)) = open(&disk, rerun) {
             prop_assert_eq!(Model::of(&opened), Model::default());
             for batch in &batches {
                 let mut model = may_be.last().expect("never empty").clone();
                 let expected: Vec<Done> = batch.iter().map(|op| model.apply(op, INCARNATION)).collect();
                 may_be.push(model);
                 let asked: Vec<_> = batch.iter().map(|op| (Ticket(0), op.clone())).collect();
-                match flush(&writer, batch) {
+                match flush(&mut writer, batch) {
                     Ok(done) => {
                         prop_assert_eq!(done, expected);
                         if Urgency::of(&asked).durable {
@@ -131,10 +133,13 @@ proptest! {
                     }
                     Err(_) => break,
                 }
+                if writer.tidy().is_err() {
+                    break;
+                }
             }
             if disk.has_failed() {
                 let writes = disk.asked();
-                prop_assert!(flush(&writer, &[Op::End(Registration(9)), batches[0][0].clone()]).is_err());
+                prop_assert!(flush(&mut writer, &[Op::End(Registration(9)), batches[0][0].clone()]).is_err());
                 drop(writer);
                 prop_assert_eq!(disk.asked(), writes, "a store that has failed writes nothing any more");
             } else {
@@ -144,12 +149,13 @@ proptest! {
             }
         }
         let after = Disk::new(disk.after_a_crash(seed), usize::MAX);
-        let (writer, opened) = open(&after, rerun).expect("what a crash leaves can be opened");
+        let (mut writer, opened) = open(&after, rerun).expect("what a crash leaves can be opened");
         let found = Model::of(&opened);
         let mut expected = may_be.iter().map(|model| model.recovered(rerun));
         prop_assert!(expected.any(|model| model == found), "found {:?}, expected one of {:?}", found, may_be);
 
         // And it stays so, after an orderly end.
+        writer.commit().expect("nothing fails any more");
         drop(writer);
         let (_writer, again) = open(&after, rerun).expect("opens again");
         prop_assert_eq!(again.ordinal, opened.ordinal + 1, "every incarnation is counted");
@@ -189,7 +195,7 @@ proptest! {
         let value = codec::encode_session(&session);
         prop_assert_eq!(codec::decode_session(session.registration, &value), Ok(session));
         prop_assert!(codec::decode_session(Registration(!id), &value).is_err());
-        let head = Head { store: id, generation: a, ordinal: b, born: WallTime(c), floor: WallTime(d) };
+        let head = Head { store: id, generation: a, ordinal: b, born: WallTime(c), floor: WallTime(d), applied: !a };
         prop_assert_eq!(Head::decode(&head.encode()), Ok(head));
     }
 
@@ -204,12 +210,16 @@ proptest! {
 /// A disk that is bad at every step in turn, while a store is opened and while it works.
 #[test]
 fn a_failed_write_or_sync_stops_the_store_wherever_it_happens() {
-    let file = new_file();
+    let file = new_file(SHORT);
     let mut stopped = 0;
     for fail_at in 0.. {
         let disk = Disk::new(file.clone(), fail_at);
         let register = Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE };
-        let result = open(&disk, false).and_then(|(writer, _)| flush(&writer, &[register]));
+        let result = open(&disk, false).and_then(|(mut writer, _)| {
+            let done = flush(&mut writer, &[register])?;
+            writer.commit()?;
+            Ok(done)
+        });
         match result {
             Ok(_) if !disk.has_failed() => break,
             Ok(done) => assert_eq!(done, [Done::Stored], "it failed only when it was closed"),
@@ -221,8 +231,8 @@ fn a_failed_write_or_sync_stops_the_store_wherever_it_happens() {
 
 /// Leaves a running call of a kind in a file, and opens it again.
 fn reopened(rerun: bool) -> Opened {
-    let disk = Disk::new(new_file(), usize::MAX);
-    let (writer, _) = open(&disk, rerun).expect("opens");
+    let disk = Disk::new(new_file(log::LENGTH), usize::MAX);
+    let (mut writer, _) = open(&disk, rerun).expect("opens");
     let intent = |number| Intent {
         registration: Registration(1),
         principal: PrincipalId::ANYONE,
@@ -232,7 +242,7 @@ fn reopened(rerun: bool) -> Opened {
     let session = Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE };
     let close = Op::Close { registration: Registration(1), below: 2, ranges: Vec::new() };
     let ops = [session, Op::Claim(intent(1)), Op::Claim(intent(2)), close];
-    let done = flush(&writer, &ops).expect("stored");
+    let done = flush(&mut writer, &ops).expect("stored");
     assert_eq!(done, [Done::Stored, Done::Claimed, Done::Claimed, Done::Stored]);
     drop(writer);
     open(&disk, rerun).expect("opens").1

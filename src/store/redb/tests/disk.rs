@@ -125,8 +125,13 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
-        state.synced = state.now.clone();
-        state.since.clear();
+        let state = &mut *state;
+        for change in state.since.drain(..) {
+            match change {
+                Change::Length(length) => state.synced.resize(length, 0),
+                Change::Sector(at, data) => state.synced[at..at + data.len()].copy_from_slice(&data),
+            }
+        }
         Ok(())
     }
 
