@@ -315,7 +315,7 @@ async fn a_bit_flipped_in_the_log_is_refused_but_in_the_last_entry_is_taken_for_
             let mut content = content.clone();
             content[byte] ^= 1 << (byte % 8);
             let why = open_changed(&path, &content).await.expect_err("it was told durable");
-            assert!(why.contains("of the log is damaged") && why.contains("left as it was"), "{why}");
+            assert!(why.contains("of the log is damaged") && why.contains("left as it is"), "{why}");
         }
     }
     for byte in (last.0..last.0 + last.1).step_by(7) {
