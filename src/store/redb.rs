@@ -26,7 +26,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, StorageError, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
@@ -42,11 +41,6 @@ use crate::sabotage::{kill_point, planted};
 
 /// Operations in one batch. 4,096: four windows of 1,024 calls. More would save little of a flush each, and let the first wait longer.
 const BATCH: usize = 4096;
-
-/// For how long the thread looks for the completion of a call whose claim it has told, before it sleeps. 100 us: most handlers that do not wait have ended by
-/// then, and to be woken would cost such a call some 30 us more. It costs a core as much, after a batch that nothing has followed at once, and none while
-/// nothing is asked.
-const SPIN: Duration = Duration::from_micros(100);
 
 /// Memory for pages of the file. 32 MiB: the paths to all rows of some million records; redb's default is 1 GiB, but everything is in the server's memory
 /// as well, and a row is read only when it is changed.
@@ -211,13 +205,8 @@ impl Writer {
     ) -> Result<(), Failure> {
         let mut batch = Vec::new();
         while asked.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let claims = Urgency::of(&batch).claims;
             self.flush(&mut batch, tell)?;
             self.tidy()?;
-            let told = Instant::now();
-            while claims && asked.is_empty() && !asked.is_closed() && told.elapsed() < SPIN {
-                std::hint::spin_loop();
-            }
         }
         self.commit()
     }

@@ -24,10 +24,7 @@ use crate::protocol::{Incarnation, PrincipalId, Refusal, Registration};
 use crate::sabotage::planted;
 
 /// Opens the file, which is made if there is none.
-pub(super) fn open_file(
-    settings: &Settings,
-    incarnation: Incarnation,
-) -> Result<(Writer, Opened), Failure> {
+pub(super) fn open_file(settings: &Settings, incarnation: Incarnation) -> Result<(Writer, Opened), Failure> {
     let path = &settings.path;
     if let Err(error) = fs::metadata(path) {
         match error.kind() {
