@@ -103,6 +103,60 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Op>>> {
     prop::collection::vec(prop::collection::vec(ops(), 1..8), 1..12)
 }
 
+/// Does the batches on a disk that fails at this step, crashes, opens what is left, and compares. Whether the disk failed before the crash.
+fn crash(file: &[u8], batches: &[Vec<Op>], rerun: bool, fail_at: usize, seed: u64) -> bool {
+    let disk = Disk::new(file.to_vec(), fail_at);
+    let mut failed = true;
+    // States that may be found: from the last batch that had to be durable to the last one that was asked.
+    let mut may_be = vec![Model::default()];
+    if let Ok((mut writer, opened)) = open(&disk, rerun) {
+        assert_eq!(Model::of(&opened), Model::default());
+        for batch in batches {
+            let mut model = may_be.last().expect("never empty").clone();
+            let expected: Vec<Done> = batch.iter().map(|op| model.apply(op, INCARNATION)).collect();
+            may_be.push(model);
+            let asked: Vec<_> = batch.iter().map(|op| (Ticket(0), op.clone())).collect();
+            match flush(&mut writer, batch) {
+                Ok(done) => {
+                    assert_eq!(done, expected);
+                    if Urgency::of(&asked).durable {
+                        may_be.drain(..may_be.len() - 1);
+                    }
+                }
+                Err(_) => break,
+            }
+            if writer.tidy().is_err() {
+                break;
+            }
+        }
+        failed = disk.has_failed();
+        if failed {
+            let writes = disk.asked();
+            assert!(flush(&mut writer, &[Op::End(Registration(9)), batches[0][0].clone()]).is_err());
+            drop(writer);
+            assert_eq!(disk.asked(), writes, "a store that has failed writes nothing any more");
+        } else {
+            // No orderly end: the process is killed.
+            disk.fail_from_now_on();
+            drop(writer);
+        }
+    }
+    let after = Disk::new(disk.after_a_crash(seed), usize::MAX);
+    let (mut writer, opened) = open(&after, rerun).expect("what a crash leaves can be opened");
+    let found = Model::of(&opened);
+    let mut expected = may_be.iter().map(|model| model.recovered(rerun));
+    assert!(expected.any(|model| model == found), "found {:?}, expected one of {:?}", found, may_be);
+
+    // And it stays so, after an orderly end.
+    writer.commit().expect("nothing fails any more");
+    drop(writer);
+    let (_writer, again) = open(&after, rerun).expect("opens again");
+    assert_eq!(again.ordinal, opened.ordinal + 1, "every incarnation is counted");
+    assert_eq!((again.store, again.generation, again.born), (opened.store, opened.generation, opened.born));
+    assert_eq!(Model::of(&again), found);
+    failed
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
@@ -114,53 +168,7 @@ proptest! {
         fail_at in 0usize..160,
         seed in any::<u64>(),
     ) {
-        let disk = Disk::new(new_file(length), fail_at);
-        // States that may be found: from the last batch that had to be durable to the last one that was asked.
-        let mut may_be = vec![Model::default()];
-        if let Ok((mut writer, opened)) = open(&disk, rerun) {
-            prop_assert_eq!(Model::of(&opened), Model::default());
-            for batch in &batches {
-                let mut model = may_be.last().expect("never empty").clone();
-                let expected: Vec<Done> = batch.iter().map(|op| model.apply(op, INCARNATION)).collect();
-                may_be.push(model);
-                let asked: Vec<_> = batch.iter().map(|op| (Ticket(0), op.clone())).collect();
-                match flush(&mut writer, batch) {
-                    Ok(done) => {
-                        prop_assert_eq!(done, expected);
-                        if Urgency::of(&asked).durable {
-                            may_be.drain(..may_be.len() - 1);
-                        }
-                    }
-                    Err(_) => break,
-                }
-                if writer.tidy().is_err() {
-                    break;
-                }
-            }
-            if disk.has_failed() {
-                let writes = disk.asked();
-                prop_assert!(flush(&mut writer, &[Op::End(Registration(9)), batches[0][0].clone()]).is_err());
-                drop(writer);
-                prop_assert_eq!(disk.asked(), writes, "a store that has failed writes nothing any more");
-            } else {
-                // No orderly end: the process is killed.
-                disk.fail_from_now_on();
-                drop(writer);
-            }
-        }
-        let after = Disk::new(disk.after_a_crash(seed), usize::MAX);
-        let (mut writer, opened) = open(&after, rerun).expect("what a crash leaves can be opened");
-        let found = Model::of(&opened);
-        let mut expected = may_be.iter().map(|model| model.recovered(rerun));
-        prop_assert!(expected.any(|model| model == found), "found {:?}, expected one of {:?}", found, may_be);
-
-        // And it stays so, after an orderly end.
-        writer.commit().expect("nothing fails any more");
-        drop(writer);
-        let (_writer, again) = open(&after, rerun).expect("opens again");
-        prop_assert_eq!(again.ordinal, opened.ordinal + 1, "every incarnation is counted");
-        prop_assert_eq!((again.store, again.generation, again.born), (opened.store, opened.generation, opened.born));
-        prop_assert_eq!(Model::of(&again), found);
+        crash(&new_file(length), &batches, rerun, fail_at, seed);
     }
 
     #[test]
@@ -227,6 +235,32 @@ fn a_failed_write_or_sync_stops_the_store_wherever_it_happens() {
         }
     }
     assert!(stopped > 4, "{stopped} steps were tried");
+}
+
+/// A crash after every write and sync of a store whose log is filled twice, so that each part of an entry and of a commit is torn somewhere.
+#[test]
+fn a_crash_at_any_step_loses_nothing_that_was_told() {
+    let intent = |number| Intent {
+        registration: Registration(1),
+        principal: PrincipalId::ANYONE,
+        id: CallId::Sequenced(number),
+        imprint: Imprint::default(),
+    };
+    let mut batches =
+        vec![vec![Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE }]];
+    for number in 1..8 {
+        let keep = Some(Answer::Ok(Bytes::from(vec![number as u8; 600 * (number as usize % 3)])));
+        batches.push(vec![Op::Claim(intent(number))]);
+        batches.push(vec![Op::Finish { claim: Ticket(0), intent: intent(number), keep }]);
+        batches.push(vec![Op::Close {
+            registration: Registration(1),
+            below: number - 1,
+            ranges: Vec::new(),
+        }]);
+    }
+    let file = new_file(SHORT);
+    let steps = (0..).find(|at| !crash(&file, &batches, at % 2 == 0, *at, *at as u64 + 1));
+    assert!(steps.is_some_and(|steps| steps > 40), "{steps:?} steps were tried");
 }
 
 /// Leaves a running call of a kind in a file, and opens it again.
