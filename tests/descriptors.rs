@@ -1,7 +1,8 @@
-//! Goal: a process that runs out of descriptors neither spins nor fails; it rests, and goes on when there are some again.
+//! Goal: the gates of a process do not let it run out of descriptors; and one that does, for whatever reason, neither spins nor fails: it rests, and goes on
+//! when there are some again.
 //!
-//! Method: strangers take their descriptors first, then the limit is lowered to what is in use, then they connect. Alone in its file, since the limit is
-//! the whole process's.
+//! Method: a child process that has few from its beginning. And strangers that take their descriptors first, then the limit is lowered to what is in use, then
+//! they connect. In a file of their own, and one after the other, since the limit is the whole process's.
 
 #[path = "gate/stranger.rs"]
 #[allow(dead_code)]
@@ -9,19 +10,67 @@ mod stranger;
 #[path = "transport/mod.rs"]
 mod transport;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use selfsame::io::RouterOptions;
 use socket2::{Domain, Socket, Type};
-use stranger::{Echo, PATIENCE, Stranger, blocking};
+use stranger::{Echo, PATIENCE, Stranger, blocking, greeting, ready};
+use tokio::sync::Mutex;
 
 const STRANGERS: usize = 20;
 
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Set in the child.
+const FEW: &str = "SELFSAME_TEST_FEW_DESCRIPTORS";
+
+#[tokio::test]
+async fn all_gates_of_a_process_share_what_descriptors_it_has() {
+    if std::env::var_os(FEW).is_some() {
+        return with_200_descriptors().await;
+    }
+    let _alone = ALONE.lock().await;
+    let mut child = Command::new("sh");
+    child.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    child.args(["--exact", "all_gates_of_a_process_share_what_descriptors_it_has"]).env(FEW, "1");
+    let ended = child.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{ended:?}");
+}
+
+/// Three descriptors a connection, and 128 aside: 24 connections.
+async fn with_200_descriptors() {
+    let options = RouterOptions { address_limit: Some(1000), ..RouterOptions::router() };
+    let (one, other) = (Echo::start(options.clone()).await, Echo::start(options).await);
+    let addresses = [one.address, other.address];
+    let strangers = blocking(move || {
+        let connect = |at: usize| {
+            let mut stranger = Stranger::connect(addresses[at % 2]);
+            // Who is turned away may be cut off before it has said all.
+            let _ = stranger.0.write_all(&[&greeting()[..], &ready("DEALER", b"")].concat());
+            stranger
+        };
+        (0..40).map(connect).collect::<Vec<_>>()
+    })
+    .await;
+    let first = one.until(|counters| counters.opened + counters.turned_away == 20).await;
+    let second = other.until(|counters| counters.opened + counters.turned_away == 20).await;
+    assert_eq!((first.opened + second.opened, first.turned_away + second.turned_away), (24, 16));
+    assert_eq!((first.accept_errors, second.accept_errors), (0, 0));
+    drop(strangers);
+    one.until(|counters| counters.closed == first.opened).await;
+    other.until(|counters| counters.closed == second.opened).await;
+    blocking(move || addresses.map(|address| Stranger::dealer(address, b"").echoes(b"room again"))).await;
+}
+
 #[tokio::test]
 async fn accepting_rests_while_there_are_no_descriptors() {
+    let _alone = ALONE.lock().await;
     let echo = Echo::start(RouterOptions::router()).await;
     let address = echo.address;
     let accepts: SocketAddr = address.strip_prefix("tcp://").unwrap().parse().unwrap();

@@ -24,7 +24,7 @@ use hand::{Hand, refusal_of};
 use selfsame::codegen::InterfaceInfo;
 use selfsame::protocol::wire::{Call, Entry, Hello};
 use selfsame::protocol::{RetryClass, Session};
-use selfsame::{Answer, Channel, Kind, Outcome, Refusal, Request, Server};
+use selfsame::{Answer, Channel, Gate, Kind, Outcome, Publisher, Refusal, Request, Server};
 use tokio::sync::oneshot;
 
 /// Effects by user.
@@ -63,6 +63,44 @@ async fn honest(endpoint: &str) {
     let account = AccountClient::connect(endpoint).await.unwrap();
     let call = account.change_password(|mut p| p.set_user("honest")).deadline(Duration::from_secs(20));
     call.await.expect("an honest call goes through");
+}
+
+/// Connects and reads to the end, which comes at once.
+fn is_turned_away(endpoint: &str) {
+    let mut stream = std::net::TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    match stream.read(&mut [0]) {
+        Ok(read) => assert_eq!(read, 0, "it was greeted"),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+}
+
+#[tokio::test]
+async fn a_servers_gate_keeps_to_its_settings_and_its_counters_tell() {
+    let gate = Gate::new().connections_per_address(1);
+    let server = Server::builder().gate(gate).bind("tcp://127.0.0.1:0").await.unwrap();
+    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
+    tokio::spawn(server.service(AccountServer::new(Arc::<Ledger>::default())).serve());
+    let account = AccountClient::connect(&endpoint).await.unwrap();
+    account.version(|mut p| p.set_user("ann")).await.unwrap();
+    is_turned_away(&endpoint);
+    until("counted", || counters.read().gate.turned_away_by_address == 1).await;
+    account.version(|mut p| p.set_user("ann")).await.unwrap();
+    assert_eq!(counters.read().gate.opened, 1);
+}
+
+#[tokio::test]
+async fn a_publishers_gate_keeps_to_its_settings_and_its_counters_tell() {
+    let gate = Gate::new().connections(1);
+    let builder = Publisher::builder().gate(gate).beacon(Duration::from_millis(10));
+    let publisher = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let address = publisher.endpoint().strip_prefix("tcp://").unwrap();
+    let first = std::net::TcpStream::connect(address).unwrap();
+    until("accepted", || publisher.counters().gate.accepted == 1).await;
+    is_turned_away(publisher.endpoint());
+    until("counted", || publisher.counters().gate.turned_away == 1).await;
+    drop(first);
+    until("gone", || publisher.counters().gate.refused == 1).await;
 }
 
 #[tokio::test]

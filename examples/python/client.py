@@ -51,10 +51,10 @@ class Call:
 class Client:
     """One connection: says hello, then sends pings and calls, one at a time."""
 
-    def __init__(self, endpoint, patience=5.0):
+    def __init__(self, endpoint, patience=5.0, socket=None):
         self.patience = patience
         self.numbers = itertools.count(1)
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket = socket or zmq.Context.instance().socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.connect(endpoint)
         # No call may be sent before the welcome. The id tells the welcome to this hello from one to an older hello.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the Python client and subscriber against the Rust examples; exits with 0 if both work.
+# Runs the Python client, subscriber and heartbeats against the Rust examples; exits with 0 if all work.
 #
 # ./run.sh [folder of the built examples]      by default builds them first
 set -eu
@@ -53,3 +53,4 @@ ticker=$!
 
 "$work/venv/bin/python" "$here/client.py" "$(endpoint_in "$work/server.log")"
 "$work/venv/bin/python" "$here/subscriber.py" "$(endpoint_in "$work/ticker.log")" ACME 3
+"$work/venv/bin/python" "$here/heartbeats.py" "$(endpoint_in "$work/server.log")" "$(endpoint_in "$work/ticker.log")"
