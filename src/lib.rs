@@ -104,6 +104,7 @@ mod call;
 mod client;
 #[doc(hidden)]
 pub mod codegen;
+mod derived;
 mod error;
 mod gate;
 mod generated;
@@ -124,6 +125,7 @@ mod server;
 #[doc(hidden)]
 pub mod store;
 mod subscriber;
+mod sync;
 #[cfg(feature = "tls")]
 mod tls;
 mod trace;

@@ -5,6 +5,7 @@
 //! log. An event that nobody has subscribed to is gone, and a subscriber that was away is told how much it missed, not what.
 
 mod publish;
+mod room;
 mod serving;
 
 use std::marker::PhantomData;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use capnp::message::{Builder, HeapAllocator};
 use capnp::serialize;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::codegen::Topic;
 use crate::error::SetupError;
@@ -28,6 +29,7 @@ use crate::protocol::sequence::TOPIC_LIMIT;
 use crate::protocol::wire;
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
+use room::{Backlog, backlog};
 
 pub use crate::protocol::fanout::{Policy, PublisherCounters};
 pub use publish::{Publish, PublishError};
@@ -43,8 +45,8 @@ pub struct Publisher(Arc<Inner>);
 
 struct Inner {
     endpoint: String,
-    events: mpsc::UnboundedSender<Published>,
-    shared: Arc<Shared>,
+    backlog: Backlog<Published>,
+    counters: Counters,
     largest: usize,
     drain: Duration,
     stop: watch::Sender<Option<Duration>>,
@@ -53,13 +55,8 @@ struct Inner {
     _thread: IoThread,
 }
 
-/// What both sides of the queue see.
-struct Shared {
-    /// The bytes of the queue that are free. An event takes its cost here before it is queued.
-    room: Semaphore,
-    capacity: usize,
-    counters: Mutex<PublisherCounters>,
-}
+/// Written by the publisher's thread.
+type Counters = Arc<Mutex<PublisherCounters>>;
 
 impl Publisher {
     /// Binds to an endpoint such as `tcp://0.0.0.0:7315`, with the defaults. Port 0 takes a free one: see [`endpoint`](Publisher::endpoint).
@@ -87,12 +84,12 @@ impl Publisher {
 
     /// What it did since it was bound.
     pub fn counters(&self) -> PublisherCounters {
-        *self.0.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes no more events, sends what waits, and closes; within [`PublisherBuilder::drain`], then what is left is dropped.
     pub async fn shutdown(&self) {
-        self.0.shared.room.close();
+        self.0.backlog.close();
         self.0.stop.send_replace(Some(self.0.drain));
         // An error: the thread is gone, and with it all there was to drain.
         let _ = self.0.done.clone().wait_for(|done| *done).await;
@@ -295,7 +292,7 @@ impl PublisherBuilder {
     }
 
     async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
-        let PublisherBuilder { limits, rules, backlog, drain, gate, .. } = self;
+        let PublisherBuilder { limits, rules, backlog: capacity, drain, gate, .. } = self;
         let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
         let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
         let router = RouterOptions {
@@ -304,23 +301,22 @@ impl PublisherBuilder {
             ..gate.publisher()
         };
         let thread = IoThread::start("selfsame-publish").map_err(|error| cannot(&error))?;
-        let shared =
-            Arc::new(Shared { room: Semaphore::new(backlog), capacity: backlog, counters: Mutex::default() });
-        let (events, queue) = mpsc::unbounded_channel();
+        let counters = Counters::default();
+        let (backlog, intake) = backlog(capacity);
         let (stop, stopped) = watch::channel(None);
         let (finished, done) = watch::channel(false);
         let (tell, bound) = oneshot::channel();
         let wire_limits = wire::Limits::default();
-        let largest = limits.queue.min(backlog).min(wire_limits.body as usize);
+        let largest = limits.queue.min(capacity).min(wire_limits.body as usize);
         let serving = {
-            let shared = shared.clone();
+            let counters = counters.clone();
             move || async move {
                 match Router::bind(&parsed, router).await {
                     Ok(router) => {
                         // Nobody waits any more: the publisher is not wanted.
                         let Ok(()) = tell.send(Ok(router.endpoint().to_string())) else { return };
                         let fanout = Fanout::new(crate::random::u64(), limits.clone());
-                        serving::Serving::new(router, fanout, rules, &limits, wire_limits, queue, shared)
+                        serving::Serving::new(router, fanout, rules, &limits, wire_limits, intake, counters)
                             .run(stopped)
                             .await;
                     }
@@ -338,8 +334,8 @@ impl PublisherBuilder {
         tracing::debug!(endpoint, "publisher bound");
         Ok(Publisher(Arc::new(Inner {
             endpoint,
-            events,
-            shared,
+            backlog,
+            counters,
             largest,
             drain,
             stop,

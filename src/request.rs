@@ -1,16 +1,16 @@
 //! What a handler gets and gives: the request with its context, and the answer.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use capnp::traits::Owned;
 
 use crate::codegen::{Method, MethodInfo, Raised};
+use crate::derived::Derived;
 use crate::error::{Fault, Verdict};
 use crate::message::{self, Filled, Message};
 use crate::metadata::Metadata;
@@ -151,7 +151,7 @@ impl<M> fmt::Debug for Reply<M> {
 pub struct Context {
     parts: Arc<ContextParts>,
     /// Keys of the calls made within this one.
-    derived: Arc<Mutex<HashSet<u128>>>,
+    derived: Arc<Derived>,
     #[cfg(feature = "postgres")]
     transaction: Option<Transaction>,
 }
@@ -275,8 +275,7 @@ impl Context {
             &method.ordinal.to_le_bytes(),
             label.as_bytes(),
         ]);
-        let fresh = self.derived.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-        fresh.then_some(Key { key, ..lineage })
+        self.derived.claim(key).then_some(Key { key, ..lineage })
     }
 }
 

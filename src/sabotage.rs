@@ -151,6 +151,26 @@ mod switched_on {
         UnfinishedForgottenAtOpen,
         /// A record that was closed is deleted before the watermark that has passed it is committed.
         DeletionWithoutWatermark,
+        /// Between threads: a key is looked for and put in under two locks, so a request makes the same call twice.
+        DerivedTwice,
+        /// Between threads: a caller who is turned away holds a place meanwhile, so another is turned away for it.
+        PlaceCountedFirst,
+        /// Between threads: a call that was concluded and then cancelled gives its place back twice.
+        PlaceGivenBackTwice,
+        /// Between threads: a publisher that shuts down takes an empty queue for all there is to send.
+        QueueTakenForAll,
+        /// Between threads: a subscription's reader looks, and leaves its waker under a second lock.
+        ReaderRegistersLate,
+        /// Between threads: whoever waits for a subscription to stand forgets the progress that came while it looked.
+        ProgressMarkedLate,
+        /// Between threads: what comes for a subscription that was dropped is kept.
+        EndedInboxFills,
+        /// Between threads: a statement asks whether its call has ended before it waits for the statements before it.
+        OverAskedBeforeWaiting,
+        /// Between threads: a handler's task that is dropped does not say so.
+        DroppedHandlerSilent,
+        /// Between threads: an answer after the time-out is taken for a handler that ends, and gives a place back twice.
+        LateAnswerCounts,
     }
 
     /// 0 is none, else the index in `Bug::ALL` plus one.

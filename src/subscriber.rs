@@ -4,6 +4,7 @@
 //! numbers of its events into gaps and restarts. What this is not: a mailbox. Events that were published before a subscription stood, or while the
 //! publisher could not be reached, do not come later; how many they were is told as a gap.
 
+mod counters;
 mod driver;
 mod feed;
 mod inbox;
@@ -27,6 +28,7 @@ use crate::tls::ClientTls;
 use driver::Driver;
 use feed::Board;
 
+pub use counters::{SubscriberCounters, SubscriptionCounters};
 pub use subscribe::{Subscribe, TopicKey};
 pub use subscription::{Event, EventError, Subscription};
 
@@ -45,36 +47,6 @@ struct Inner {
     tls: Option<ClientTls>,
     /// Counts up when subscriptions come or go. Its end, with this struct, ends the drivers.
     changed: watch::Sender<u64>,
-}
-
-/// What a subscriber heard on all its connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SubscriberCounters {
-    /// Events that came and belong to a subscription.
-    pub events: u64,
-    /// Events that came and were not delivered: repeated ones, and ones for a subscription that does not stand yet or any more.
-    pub not_delivered: u64,
-    /// Events that were missed: the sum of all gaps, those of the subscriptions' own queues aside.
-    pub missed: u64,
-    /// Messages, or events in them, that could not be read.
-    pub malformed: u64,
-    /// Connections that came back after they had been lost.
-    pub reconnects: u64,
-    /// Times that a publisher was another than before.
-    pub restarts: u64,
-}
-
-/// What one subscription got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SubscriptionCounters {
-    /// Events that came for it.
-    pub received: u64,
-    /// Events that were missed on their way.
-    pub missed: u64,
-    /// Events that came and were dropped, because its queue was full: they show as gaps too.
-    pub dropped: u64,
 }
 
 impl Subscriber {

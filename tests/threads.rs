@@ -2,6 +2,8 @@
 //! end of a session meet there as messages, every order of which the search plays. Shared are the hand-overs: a handler's answer and its time-out, a call
 //! that is dropped and its reply, the keys that a request's calls derive, and the answers of a store's thread.
 //!
+//! The same hand-overs in all orders of turns: `crates/threads`. Here is the whole library, with sockets and real time.
+//!
 //! Method: many rounds of the same race over several workers, each with what must come out whoever wins.
 
 #[path = "../examples/contracts/mod.rs"]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::driver::{Driver, Route, Tally, dealer_options};
+use super::places::{Desk, Places};
 use super::{Channel, Shared};
 use crate::codegen::Service;
 use crate::error::SetupError;
@@ -160,13 +161,15 @@ impl ChannelBuilder {
         let (commands, orders) = mpsc::unbounded_channel();
         let session = Session(crate::random::u128());
         let counters = Arc::<Tally>::default();
+        let places = Arc::new(Places::new(self.config.calls));
         let (config, spin, tally) = (self.config, self.spin, counters.clone());
+        let desk = Desk::new(places.clone());
         // Runs until the last clone of the channel is gone; nobody waits for its end.
-        let driver = move || Driver::new(config, session, route, options, orders, tally).run(spin);
+        let driver = move || Driver::new(config, session, route, options, orders, desk, tally).run(spin);
         drop(IoThread::shared()?.run(driver));
         Ok(Channel(Arc::new(Shared {
             commands,
-            open_limit: self.config.calls,
+            places,
             next_ticket: AtomicU64::new(0),
             default_deadline: self.deadline,
             counters,

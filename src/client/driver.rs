@@ -2,13 +2,13 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::places::Desk;
 use super::{Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
 use crate::error::Kind;
@@ -41,8 +41,6 @@ pub struct ChannelCounters {
 /// The counters as the driver writes them.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// Calls handed over and not ended: what bounds the queue of commands.
-    pub(super) open: AtomicUsize,
     calls: AtomicU64,
     attempts: AtomicU64,
     replayed: AtomicU64,
@@ -90,8 +88,7 @@ pub(super) struct Driver {
     up_since: Instant,
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
-    tickets: HashMap<u64, Handle>,
-    calls: HashMap<Handle, Open>,
+    desk: Desk<Handle, Open>,
     contracts: HashSet<u64>,
     encoder: Encoder,
     /// Messages for which the connection has no room yet.
@@ -103,8 +100,7 @@ pub(super) struct Driver {
 }
 
 /// A call that is not concluded.
-struct Open {
-    ticket: u64,
+pub(super) struct Open {
     method: &'static str,
     done: oneshot::Sender<Finished>,
 }
@@ -121,6 +117,7 @@ impl Driver {
         route: Route,
         options: DealerOptions,
         commands: mpsc::UnboundedReceiver<Command>,
+        desk: Desk<Handle, Open>,
         tally: Arc<Tally>,
     ) -> Self {
         let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
@@ -132,8 +129,7 @@ impl Driver {
             up_since: Instant::now(),
             session,
             commands,
-            tickets: HashMap::new(),
-            calls: HashMap::new(),
+            desk,
             contracts: HashSet::new(),
             encoder: Encoder::new(limits),
             held: VecDeque::new(),
@@ -192,9 +188,7 @@ impl Driver {
             Command::Contract(interface) => self.contract(interface),
             Command::Start { ticket, order, done } => self.start(ticket, *order, done),
             Command::Cancel { ticket } => {
-                if let Some(handle) = self.tickets.remove(&ticket) {
-                    self.calls.remove(&handle);
-                    self.tally.open.fetch_sub(1, Ordering::Relaxed);
+                if let Some(handle) = self.desk.cancel(ticket) {
                     self.machine.cancel(handle, self.now());
                 }
             }
@@ -222,8 +216,7 @@ impl Driver {
             metadata: order.metadata.0,
         };
         let handle = self.machine.start(intent, self.now());
-        self.tickets.insert(ticket, handle);
-        self.calls.insert(handle, Open { ticket, method: order.method.name, done });
+        self.desk.open(ticket, handle, Open { method: order.method.name, done });
     }
 
     fn event(&mut self, event: Event) {
@@ -371,9 +364,7 @@ impl Driver {
     }
 
     fn done(&mut self, handle: Handle, ended: Ended) {
-        let Some(open) = self.calls.remove(&handle) else { return };
-        self.tally.open.fetch_sub(1, Ordering::Relaxed);
-        self.tickets.remove(&open.ticket);
+        let Some(open) = self.desk.conclude(handle) else { return };
         let nonce = ended.id.map(|id| match id {
             CallId::Sequenced(number) => {
                 Nonce(Identity::Sequenced { registration: ended.registration, number })
@@ -403,7 +394,7 @@ impl Driver {
                 tracing::error!(%session, "the server's interface {interface:#018x} is incompatible; calls to it are refused here");
             }
             Notice::Retrying { handle, refusal, delay } => {
-                let method = self.calls.get(handle).map(|open| open.method);
+                let method = self.desk.call(*handle).map(|open| open.method);
                 tracing::debug!(%session, method, ?refusal, ?delay, "retries");
             }
             Notice::SessionReplaced { before, now } => {

@@ -4,6 +4,7 @@
 
 mod builder;
 mod driver;
+mod places;
 
 use std::fmt;
 use std::future::Future;
@@ -29,6 +30,7 @@ use crate::metadata::Metadata;
 use crate::nonce::{Identity, Nonce};
 use crate::protocol::wire::Trace;
 use crate::protocol::{Key, Refusal};
+use places::Places;
 
 /// A connection to a service, kept up for as long as a clone of it lives. Cheap to clone, `Send` and `Sync`.
 ///
@@ -38,7 +40,7 @@ pub struct Channel(Arc<Shared>);
 
 struct Shared {
     commands: mpsc::UnboundedSender<Command>,
-    open_limit: usize,
+    places: Arc<Places>,
     next_ticket: AtomicU64,
     default_deadline: Duration,
     counters: Arc<driver::Tally>,
@@ -135,8 +137,7 @@ impl Channel {
                 "this channel was made before a fork and belongs to the parent; connect anew in the child";
             return Err(Error::misuse(method.name, why));
         }
-        if shared.counters.open.fetch_add(1, Ordering::Relaxed) >= shared.open_limit {
-            shared.counters.open.fetch_sub(1, Ordering::Relaxed);
+        if !shared.places.take() {
             return Err(Error::new(Inner {
                 kind: Kind::Refused(Refusal::Overloaded),
                 // Nothing was sent now; under a key an earlier life may have sent it.
@@ -147,7 +148,7 @@ impl Channel {
                 retry_after: None,
                 message: format!(
                     "{} calls are open on this channel already; await some first",
-                    shared.open_limit
+                    shared.places.limit()
                 ),
                 fault: None,
             }));
@@ -166,9 +167,7 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("open", &self.0.counters.open.load(Ordering::Relaxed))
-            .finish_non_exhaustive()
+        f.debug_struct("Channel").field("open", &self.0.places.taken()).finish_non_exhaustive()
     }
 }
 

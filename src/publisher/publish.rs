@@ -4,9 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::sync::TryAcquireError;
-
 use super::Publisher;
+use super::room::Closed;
 use crate::protocol::fanout::Published;
 
 /// Why an event was not published. Nobody got it.
@@ -86,11 +85,11 @@ impl Future for Publish {
             State::Failed(error) => Poll::Ready(Err(error)),
             State::Done | State::Waiting(_) => panic!("a future was polled after it had resolved"),
             State::Ready(publisher, event) => {
-                let took = publisher.0.shared.room.try_acquire_many(event.cost() as u32);
-                match took.map(|permit| permit.forget()) {
-                    Ok(()) => Poll::Ready(publisher.hand_over(event)),
-                    Err(TryAcquireError::Closed) => Poll::Ready(Err(PublishError::Closed)),
-                    Err(TryAcquireError::NoPermits) => {
+                let cost = event.cost() as u32;
+                match publisher.0.backlog.try_push(event, cost) {
+                    Ok(None) => Poll::Ready(Ok(())),
+                    Err(Closed) => Poll::Ready(Err(PublishError::Closed)),
+                    Ok(Some(event)) => {
                         let mut waiting = Box::pin(wait(publisher, event));
                         let polled = waiting.as_mut().poll(cx);
                         self.0 = State::Waiting(waiting);
@@ -103,16 +102,8 @@ impl Future for Publish {
 }
 
 async fn wait(publisher: Publisher, event: Published) -> Result<(), PublishError> {
-    let permit = publisher.0.shared.room.acquire_many(event.cost() as u32).await;
-    permit.map_err(|_| PublishError::Closed)?.forget();
-    publisher.hand_over(event)
-}
-
-impl Publisher {
-    /// Queues an event whose room was taken. The other end gives it back.
-    fn hand_over(&self, event: Published) -> Result<(), PublishError> {
-        self.0.events.send(event).map_err(|_| PublishError::Closed)
-    }
+    let cost = event.cost() as u32;
+    publisher.0.backlog.push(event, cost).await.map_err(|Closed| PublishError::Closed)
 }
 
 impl std::fmt::Debug for Publish {

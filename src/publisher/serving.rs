@@ -1,14 +1,15 @@
 //! The publisher's thread: between the queue of events, the machine in `protocol::fanout`, and the socket. It decides nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-use super::{PublisherCounters, Shared};
+use super::room::Intake;
+use super::{Counters, PublisherCounters};
 use crate::io::{Router, RouterEvent, SendError};
 use crate::principal::{Principal, Rules};
 use crate::protocol::fanout::{Closing, Envelope, Fanout, Limits, Permit, Published};
@@ -25,10 +26,10 @@ pub(super) struct Serving {
     fanout: Fanout,
     rules: Rules,
     envelope: Envelope,
-    events: mpsc::UnboundedReceiver<Published>,
+    intake: Intake<Published>,
     /// Taken from the queue and not yet published: under [`Policy::Block`](super::Policy::Block) the first may have to wait.
     taken: VecDeque<Published>,
-    shared: Arc<Shared>,
+    counters: Counters,
     origin: Instant,
     beacons: Interval,
     /// When a blocked event is to be offered again at the latest.
@@ -45,8 +46,8 @@ impl Serving {
         rules: Rules,
         limits: &Limits,
         wire_limits: wire::Limits,
-        events: mpsc::UnboundedReceiver<Published>,
-        shared: Arc<Shared>,
+        intake: Intake<Published>,
+        counters: Counters,
     ) -> Self {
         let origin = Instant::now();
         let mut beacons = interval_at(origin + limits.beacon, limits.beacon);
@@ -56,9 +57,9 @@ impl Serving {
             fanout,
             rules,
             envelope: Envelope::new(wire_limits),
-            events,
+            intake,
             taken: VecDeque::new(),
-            shared,
+            counters,
             origin,
             beacons,
             patience: limits.patience,
@@ -74,7 +75,7 @@ impl Serving {
             tokio::select! {
                 event = self.router.next() => self.hear(event),
                 _ = self.beacons.tick() => self.fanout.beacon(),
-                got = self.events.recv_many(&mut batch, BATCH), if self.taken.is_empty() => {
+                got = self.intake.take(&mut batch, BATCH), if self.taken.is_empty() => {
                     // None: the last publisher is gone, and the thread is about to end.
                     if got == 0 {
                         return;
@@ -139,7 +140,7 @@ impl Serving {
             }
         }
         let counters = PublisherCounters { gate: self.router.counters(), ..self.fanout.counters() };
-        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
         yield_now().await;
     }
 
@@ -161,7 +162,7 @@ impl Serving {
             }
         }
         if freed > 0 {
-            self.shared.room.add_permits(freed);
+            self.intake.give_back(freed);
         }
     }
 
@@ -196,9 +197,7 @@ impl Serving {
 
     fn is_drained(&self) -> bool {
         // An event that is on its way into the queue has taken its room.
-        self.shared.room.available_permits() == self.shared.capacity
-            && self.taken.is_empty()
-            && self.fanout.is_drained()
+        self.intake.is_whole() && self.taken.is_empty() && self.fanout.is_drained()
     }
 }
 

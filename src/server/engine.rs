@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::builder::Settings;
 use super::counters::ServerCounters;
+use super::guard::Answers;
 use super::handlers::Handlers;
 use super::outbox::Outbox;
 use super::queue::Queue;
 use super::routes::Routes;
-use super::work::Answers;
 use crate::io::spin::{self, Cause};
 use crate::io::{Port, RouterEvent};
 use crate::nonce;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use tokio::task::AbortHandle;
 
 use super::answer::Incoming;
 use crate::protocol::dedup::Execution;
+use crate::sabotage::planted;
+use crate::sync::tasks::AbortHandle;
 
 #[derive(Default)]
 pub(super) struct Handlers {
@@ -66,7 +67,7 @@ impl Handlers {
 
     /// A spawned handler has answered. False if it was dropped before.
     pub fn ended(&mut self, execution: Execution) -> bool {
-        let Some(running) = self.running.remove(&execution) else { return false };
+        let Some(running) = self.running.remove(&execution) else { return planted!(LateAnswerCounts) };
         self.timeouts.remove(&running.timeout);
         self.bytes -= running.bytes;
         true

@@ -6,6 +6,7 @@ mod answer;
 mod builder;
 mod counters;
 mod engine;
+mod guard;
 mod handlers;
 mod intake;
 mod outbox;

@@ -8,17 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::answer::{Incoming, Outgoing};
+use super::guard::{Answers, Guard};
 use super::routes::MethodRoute;
 use crate::codegen::{Answering, Service};
 use crate::error::panic_text;
 use crate::protocol::dedup::{Execution, Terminal};
-
-/// Where answers of spawned handlers arrive: as many as handlers run at once.
-pub(super) type Answers = mpsc::UnboundedSender<(Execution, Terminal)>;
 
 /// What became of a handler that was started.
 pub(super) enum Started {
@@ -69,7 +66,7 @@ pub(super) fn start(
         let call = AssertUnwindSafe(call);
         Box::pin(async move { service.call({ call }.0).await })
     };
-    let mut guard = Guard { answer: Some((execution, name)), answers: answers.clone() };
+    let mut guard = Guard::new(execution, name, answers.clone());
     let task = async move {
         let poll = std::future::poll_fn(|cx| {
             let _within = span.enter();
@@ -100,29 +97,6 @@ fn guarded<T>(name: &'static str, run: impl FnOnce() -> T) -> Result<T, Terminal
         tracing::error!(method = name, panic = why, "a handler panicked");
         Terminal::Failed(format!("the handler panicked: {why}"))
     })
-}
-
-/// Answers for a task that was dropped before it could: its runtime was shut down, or it ran too long.
-struct Guard {
-    answer: Option<(Execution, &'static str)>,
-    answers: Answers,
-}
-
-impl Guard {
-    fn answered(&mut self, terminal: Terminal) {
-        if let Some((execution, _)) = self.answer.take() {
-            // The engine may have ended: then nobody is left to be answered.
-            let _ = self.answers.send((execution, terminal));
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some((_, name)) = self.answer {
-            self.answered(Terminal::Failed(format!("the handler of {name} was dropped before it answered")));
-        }
-    }
 }
 
 // The compiler proves it where it is used; said here because the first poll and the later ones happen on different threads.

@@ -4,15 +4,16 @@
 //! between them and no command has to wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
+use super::counters::{SubscriberCounters, SubscriptionCounters};
 use super::inbox::{Inbox, Item};
-use super::{SubscriberCounters, SubscriptionCounters};
+use crate::sabotage::planted;
+use crate::sync::tasks::watch;
+use crate::sync::threads::atomic::{AtomicU64, Ordering};
+use crate::sync::threads::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One subscription, as the drivers see it.
 pub(super) struct Feed {
@@ -52,7 +53,7 @@ impl Feed {
             _ => {}
         }
         let mut reading = lock(&self.inbox);
-        if reading.ended {
+        if reading.ended && !planted!(EndedInboxFills) {
             return;
         }
         reading.inbox.push(item);
@@ -69,6 +70,10 @@ impl Feed {
             Some(item) => Poll::Ready(Some(item)),
             None if reading.ended => Poll::Ready(None),
             None => {
+                if planted!(ReaderRegistersLate) {
+                    drop(reading);
+                    reading = lock(&self.inbox);
+                }
                 reading.reader = Some(cx.waker().clone());
                 Poll::Pending
             }
@@ -198,6 +203,9 @@ impl Board {
         loop {
             if let Some(stands) = self.stands_now(id) {
                 return stands;
+            }
+            if planted!(ProgressMarkedLate) {
+                drop(progress.borrow_and_update());
             }
             // Marked as seen before `stands_now` looked, so no change is slept through. The sender lives as long as `self`.
             let _ = progress.changed().await;

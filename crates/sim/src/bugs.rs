@@ -8,9 +8,22 @@ use selfsame_check::Rule;
 
 use crate::campaign;
 
-/// Bugs that live where the simulator does not reach: in the SQL of the real stores, where the chaos run finds them; or in an order of
-/// events so exact that only the exhaustive search does.
-const ELSEWHERE: &[Bug] = &[Bug::ClaimCommitsAlone, Bug::DeletionWithoutWatermark];
+/// Bugs that live where the simulator does not reach: in the SQL of the real stores, where the chaos run finds them; in an order of
+/// events so exact that only the exhaustive search does; or between threads, which are `selfsame-threads`'.
+const ELSEWHERE: &[Bug] = &[
+    Bug::ClaimCommitsAlone,
+    Bug::DeletionWithoutWatermark,
+    Bug::DerivedTwice,
+    Bug::PlaceCountedFirst,
+    Bug::PlaceGivenBackTwice,
+    Bug::QueueTakenForAll,
+    Bug::ReaderRegistersLate,
+    Bug::ProgressMarkedLate,
+    Bug::EndedInboxFills,
+    Bug::OverAskedBeforeWaiting,
+    Bug::DroppedHandlerSilent,
+    Bug::LateAnswerCounts,
+];
 
 /// What became of one bug.
 #[derive(Clone, Debug)]

@@ -28,6 +28,7 @@ mod connection;
 mod dispatch;
 mod failure;
 mod finishes;
+mod handover;
 mod keeper;
 mod migrations;
 mod rows;

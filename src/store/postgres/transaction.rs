@@ -3,15 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as Table, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, ToStatement};
 
 use super::connection::Lent;
 use super::failure::describe;
+use super::handover::{Handover, InUse};
 use crate::error::Fault;
 use crate::protocol::store::Ticket;
 
@@ -25,14 +24,7 @@ use crate::protocol::store::Ticket;
 /// ROLLBACK: that cannot be prevented, but it is noticed, and the call is recorded as failed. Savepoints, `SET LOCAL` and `LOCK` are
 /// fine; other settings are reset when the transaction ends.
 #[derive(Clone)]
-pub struct Transaction(Arc<Inner>);
-
-struct Inner {
-    /// None: it is over.
-    lent: Mutex<Option<Lent>>,
-    /// The call has ended: nothing further may run, even if it waits already.
-    over: AtomicBool,
-}
+pub struct Transaction(Arc<Handover<Lent>>);
 
 /// Why a statement of a call's transaction has failed. With `?` it becomes a [`Fault`] of kind failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +59,7 @@ impl<F> From<tokio_postgres::Error> for Fault<F> {
 
 impl Transaction {
     pub(super) fn new(lent: Lent) -> Self {
-        Transaction(Arc::new(Inner { lent: Mutex::new(Some(lent)), over: AtomicBool::new(false) }))
+        Transaction(Arc::new(Handover::new(lent)))
     }
 
     /// Runs a statement; the number of rows that it changed.
@@ -82,7 +74,7 @@ impl Transaction {
     where
         S: ?Sized + ToStatement,
     {
-        Ok(client(&self.lock().await?).execute(statement, params).await?)
+        Ok(self.lock().await?.connection.client.execute(statement, params).await?)
     }
 
     /// Runs a query; its rows.
@@ -97,7 +89,7 @@ impl Transaction {
     where
         S: ?Sized + ToStatement,
     {
-        Ok(client(&self.lock().await?).query(statement, params).await?)
+        Ok(self.lock().await?.connection.client.query(statement, params).await?)
     }
 
     /// Runs a query that gives exactly one row.
@@ -112,7 +104,7 @@ impl Transaction {
     where
         S: ?Sized + ToStatement,
     {
-        Ok(client(&self.lock().await?).query_one(statement, params).await?)
+        Ok(self.lock().await?.connection.client.query_one(statement, params).await?)
     }
 
     /// Runs a query that gives one row or none.
@@ -127,7 +119,7 @@ impl Transaction {
     where
         S: ?Sized + ToStatement,
     {
-        Ok(client(&self.lock().await?).query_opt(statement, params).await?)
+        Ok(self.lock().await?.connection.client.query_opt(statement, params).await?)
     }
 
     /// Runs several statements without parameters, separated by semicolons.
@@ -135,43 +127,33 @@ impl Transaction {
     /// # Errors
     /// See [`TransactionError`].
     pub async fn batch_execute(&self, statements: &str) -> Result<(), TransactionError> {
-        Ok(client(&self.lock().await?).batch_execute(statements).await?)
+        Ok(self.lock().await?.connection.client.batch_execute(statements).await?)
     }
 
-    async fn lock(&self) -> Result<MutexGuard<'_, Option<Lent>>, TransactionError> {
-        let lent = self.0.lent.lock().await;
-        // Asked while the lock is held: whoever ends the transaction says so first, and then waits for the lock.
-        if self.0.over.load(Ordering::SeqCst) || lent.is_none() {
-            return Err(TransactionError::Over);
-        }
-        Ok(lent)
+    async fn lock(&self) -> Result<InUse<'_, Lent>, TransactionError> {
+        self.0.lock().await.ok_or(TransactionError::Over)
     }
 
     /// The call has ended: its statements fail from now on.
     pub(super) fn end(&self) {
-        self.0.over.store(true, Ordering::SeqCst);
+        self.0.end();
     }
 
     /// The connection, once no statement runs over it. None: somebody has taken it before.
     pub(super) async fn take(&self) -> Option<Lent> {
-        self.0.lent.lock().await.take()
+        self.0.take().await
     }
-}
-
-/// A locked transaction has a connection: see `lock`.
-fn client<'a>(lent: &'a MutexGuard<'_, Option<Lent>>) -> &'a tokio_postgres::Client {
-    &lent.as_ref().expect("locked while it is there").connection.client
 }
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction").field("over", &self.0.over).finish_non_exhaustive()
+        f.debug_struct("Transaction").field("over", &self.0.is_over()).finish_non_exhaustive()
     }
 }
 
 /// The transactions of the calls that run now, by the tickets of their claims. Bounded by the connections for handlers.
 #[derive(Clone, Debug, Default)]
-pub struct Transactions(Arc<Table<HashMap<Ticket, Open>>>);
+pub struct Transactions(Arc<Mutex<HashMap<Ticket, Open>>>);
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -202,7 +184,7 @@ impl Transactions {
         }
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<Ticket, Open>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<Ticket, Open>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
