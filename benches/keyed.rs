@@ -1,7 +1,8 @@
 //! What a million retained keyed records cost: bytes a record, and what they do to the time in which a further call is admitted. They stay until
 //! they expire, whatever is acknowledged, so a table full of them has to be as good as an empty one.
 //!
-//! Beside it the time of a whole call whose record then stays: there the growing table also pays for memory that it touches for the first time.
+//! Beside it the time of a whole call whose record then stays: there the growing table also pays for memory that it touches for the first time. And what calls
+//! notice when all these keys expire at once and are cleaned up.
 //!
 //! Not a criterion bench: the table is too large to be built for each sample, and what counts is a ratio within one run, of medians over
 //! interleaved rounds.
@@ -27,6 +28,7 @@ const WINDOW: u32 = 1_000;
 struct Table {
     dedup: Dedup,
     registration: Registration,
+    now: Now,
     keys: u64,
     deliveries: Vec<Delivery>,
 }
@@ -39,7 +41,7 @@ impl Table {
         let hello = Hello { version: 1, ..Hello::default() };
         let registration =
             dedup.hello(&hello, PrincipalId::ANYONE, minted, NOW).expect("room for a session").registration;
-        let mut table = Table { dedup, registration, keys: 0, deliveries: Vec::new() };
+        let mut table = Table { dedup, registration, now: NOW, keys: 0, deliveries: Vec::new() };
         (0..records).for_each(|_| table.call());
         table
     }
@@ -49,12 +51,12 @@ impl Table {
         self.keys += 1;
         // An odd multiplier spreads the keys as a hash would; expiries come in no order, as users' validities do.
         let key = u128::from(self.keys).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let expiry = WallTime(NOW.wall.0 + 60_000_000 + (key as u64 >> 40));
+        let expiry = WallTime(self.now.wall.0 + 60_000_000 + (key as u64 >> 40));
         let call = Call {
             registration: self.registration,
             incarnation: Incarnation(0),
             first_stamp: Stamp(1),
-            id: CallId::Keyed(Key { key, issued: NOW.wall, expiry }),
+            id: CallId::Keyed(Key { key, issued: self.now.wall, expiry }),
             interface: 1,
             method: 1,
             retry: RetryClass::Once,
@@ -62,7 +64,7 @@ impl Table {
             time_left: Duration::from_secs(5),
             acked_below: 0,
             trace: None,
-            issued: NOW.wall,
+            issued: self.now.wall,
             metadata: Vec::new(),
             body: Bytes::new(),
         };
@@ -73,14 +75,14 @@ impl Table {
             from: ConnectionId(1),
             class: RetryClass::Once,
         };
-        match self.dedup.admit(&attempt, None, NOW) {
+        match self.dedup.admit(&attempt, None, self.now) {
             Admission::Execute(execution) => execution,
             other => panic!("a new key runs: {other:?}"),
         }
     }
 
     fn complete(&mut self, execution: Execution, terminal: Terminal) {
-        self.dedup.complete(execution, terminal, NOW, &mut self.deliveries);
+        self.dedup.complete(execution, terminal, self.now, &mut self.deliveries);
         black_box(&self.deliveries);
         self.deliveries.clear();
     }
@@ -105,6 +107,48 @@ impl Table {
         let took = began.elapsed() / WINDOW;
         running.into_iter().for_each(|execution| self.complete(execution, Terminal::Silent));
         took
+    }
+}
+
+/// How often a call comes while keys are cleaned up: 20,000 a second.
+const GAP: Duration = Duration::from_micros(50);
+/// How soon a round of sweeping follows the one before: as in a server.
+const SWEEP_PACE: Duration = Duration::from_millis(1);
+
+/// Calls come at their times, whatever else there is to do. How long each took from the time at which it came, sorted, and how long the last sweep took to come.
+fn calls_beside_sweeps(table: &mut Table, least: usize) -> (Vec<Duration>, Duration) {
+    let began = Instant::now();
+    let (mut times, mut sweep, mut cleaned) = (Vec::new(), began, None);
+    while times.len() < least || cleaned.is_none() {
+        let came = began + GAP * times.len() as u32;
+        while Instant::now() < came {
+            std::hint::spin_loop();
+        }
+        if cleaned.is_none() && Instant::now() >= sweep {
+            let again = table.dedup.sweep(table.now);
+            sweep = Instant::now() + SWEEP_PACE;
+            cleaned = again.is_none_or(|at| at > table.now.moment).then(|| began.elapsed());
+        }
+        table.call();
+        times.push(came.elapsed());
+    }
+    times.sort();
+    (times, cleaned.unwrap_or_default())
+}
+
+/// What calls notice of it when all keys of a table expire at once.
+fn clean_up(table: &mut Table, quick: bool) {
+    let least = if quick { 100 } else { 100_000 };
+    let expired = table.dedup.counters().keyed;
+    let (quiet, _) = calls_beside_sweeps(table, least);
+    // All that is there has expired then; what comes from then on has not.
+    table.now.wall.0 += 100_000_000;
+    let (during, took) = calls_beside_sweeps(table, least);
+    println!("\n{expired} keys expire at once: gone after {took:.1?}, while a call comes every {GAP:?}");
+    println!("{:<24}{:>12}{:>12}{:>12}", "a call, from its coming", "p50", "p99", "max");
+    for (what, times) in [("nothing expires", quiet), ("clean-up", during)] {
+        let at = |part: usize| times[(times.len() - 1) * part / 100];
+        println!("{what:<24}{:>12.1?}{:>12.1?}{:>12.1?}", at(50), at(99), at(100));
     }
 }
 
@@ -152,4 +196,5 @@ fn main() {
         let ratio = full.as_secs_f64() / empty.as_secs_f64();
         println!("{what:<24}{empty:>12.0?}{full:>12.0?}{ratio:>8.2}");
     }
+    clean_up(&mut full, quick);
 }

@@ -1,8 +1,9 @@
 //! How many calls are open on a channel, of as many as may be: what bounds the queue from callers to the driver; and which of them have which ticket. Not what
 //! becomes of a call.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use hashbrown::HashMap;
 
 use crate::sabotage::planted;
 use crate::sync::threads::Arc;

@@ -26,7 +26,7 @@ use crate::protocol::dedup::{Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::replica::{Action, Replica};
 use crate::protocol::store::StoreEvent;
 use crate::protocol::wire::{self, BadEntry, Entry, Goodbye, Hello, Refused, Reply, Subject, Welcome};
-use crate::protocol::{ConnectionId, Incarnation, Refusal, Registration, Stamp};
+use crate::protocol::{ConnectionId, Incarnation, Moment, Refusal, Registration, Stamp};
 use crate::store::Link;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Transactions;
@@ -50,6 +50,8 @@ pub(super) struct Engine {
     answered: mpsc::UnboundedReceiver<(Execution, Terminal)>,
     counters: ServerCounters,
     publish: watch::Sender<ServerCounters>,
+    /// When the next round of sweeping is due, if there is more to sweep.
+    sweep_again: Option<Moment>,
     /// Once set, no call is admitted any more, and what runs then is left behind.
     drain_until: Option<Instant>,
     incarnation: Incarnation,
@@ -79,10 +81,11 @@ impl Clock {
 
 /// Messages taken in one go before replies are flushed: enough to coalesce, few enough that the first reply does not wait for long.
 const BATCH: usize = 64;
-/// Rounds of sweeping in one go: some 4,000 sessions and keys, half a millisecond.
-const SWEEPS: usize = 64;
-/// How often housekeeping runs: sweeps, silent peers, counters.
+/// How often housekeeping runs: late handlers, counters, and a look whether there is something to sweep.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How soon the next round of sweeping follows while there is more: a round is some tens of microseconds, so calls hardly notice, and a million keys that
+/// expire at once are gone within half a minute.
+const SWEEP_PACE: Duration = Duration::from_millis(1);
 
 impl Engine {
     pub(super) fn new(
@@ -115,6 +118,7 @@ impl Engine {
             answered,
             counters: ServerCounters::default(),
             publish,
+            sweep_again: None,
             drain_until: None,
             incarnation,
             stopped: None,
@@ -130,7 +134,8 @@ impl Engine {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let again = self.replica.next_tick().map(|at| self.clock.origin + at);
+            let again = [self.replica.next_tick(), self.sweep_again].into_iter().flatten().min();
+            let again = again.map(|at| self.clock.origin + at);
             tokio::select! {
                 event = self.port.next() => match event {
                     Some(event) => self.take(event),
@@ -144,6 +149,9 @@ impl Engine {
                 _ = housekeeping.tick() => self.keep_house(),
             }
             self.take_what_is_at_hand();
+            if self.sweep_again.is_some_and(|at| at <= self.clock.origin.elapsed()) {
+                self.sweep();
+            }
             self.replica.tick(self.clock.now());
             self.act();
             self.outbox.flush(&mut self.port);

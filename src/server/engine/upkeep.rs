@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Engine, SHUTTING_DOWN, SWEEPS, goodbye, not_started};
+use super::{Engine, HOUSEKEEPING, SHUTTING_DOWN, SWEEP_PACE, goodbye, not_started};
 use crate::protocol::Refusal;
 use crate::protocol::dedup::Terminal;
 use crate::protocol::wire::Entry;
@@ -30,14 +30,12 @@ impl Engine {
         });
     }
 
-    /// The machine looks at a few sessions and keys at a time, so that no call waits for long.
-    fn sweep(&mut self) {
+    /// One round: the machine looks at a few sessions and keys at a time, so that no call waits for long.
+    pub(super) fn sweep(&mut self) {
         let now = self.clock.now();
-        for _ in 0..SWEEPS {
-            if self.replica.sweep(now).is_none_or(|again| again > now.moment) {
-                break;
-            }
-        }
+        let again = self.replica.sweep(now).map(|at| at.max(now.moment + SWEEP_PACE));
+        // What is due later, the next housekeeping finds.
+        self.sweep_again = again.filter(|at| *at < now.moment + HOUSEKEEPING);
     }
 
     fn drop_overdue_handlers(&mut self) {

@@ -247,6 +247,56 @@ fn s16_an_idle_session_ends_in_the_file_too() {
     assert_eq!(rig.refused().refusal, Refusal::SessionUnknown);
 }
 
+/// Whatever expires at once, a sweep takes away a bounded part of it, says that there is more, and calls go on in between.
+#[test]
+fn s17_a_sweep_is_bounded_however_many_keys_expire() {
+    const KEYS: u64 = 1_000;
+    const ROUND: usize = 64;
+    for level in [Level::Memory, Level::Durable] {
+        let mut rig = Rig::new(level);
+        let registration = rig.session();
+        let stored = |actions: Vec<Action>, rig: &mut Rig| {
+            let mut keys = 0;
+            for action in actions {
+                if let Action::Ask(ticket, op) = action {
+                    keys += if let Op::Expire(expired) = &op { expired.len() } else { 0 };
+                    let done = if matches!(op, Op::Claim(_)) { Done::Claimed } else { Done::Stored };
+                    rig.done(ticket, done);
+                }
+            }
+            keys
+        };
+        let run = |rig: &mut Rig, call: &Call| {
+            let execution = rig.call(call).expect("it is to be run");
+            rig.replica.begin(execution);
+            let asked = rig.actions();
+            let keys = stored(asked, rig);
+            rig.complete(execution, ok());
+            let asked = rig.actions();
+            keys + stored(asked, rig)
+        };
+        for key in 1..=KEYS {
+            run(&mut rig, &keyed(registration, key.into()));
+        }
+        rig.actions();
+        rig.pass(Duration::from_secs(45));
+        let mut rounds = 0;
+        while rig.replica.counters().keyed > 0 {
+            let before = rig.replica.counters().keyed;
+            let again = rig.replica.sweep(rig.now);
+            let swept = before - rig.replica.counters().keyed;
+            assert!(swept <= ROUND, "{level:?}: {swept} keys in one round");
+            if rig.replica.counters().keyed > 0 {
+                assert_eq!(again, Some(rig.now.moment), "{level:?}: there is more");
+            }
+            rounds += 1;
+            let asked = run(&mut rig, &call(registration, rounds));
+            assert!(asked <= ROUND, "{level:?}: {asked} keys in one operation of the store");
+        }
+        assert_eq!(rounds, KEYS.div_ceil(ROUND as u64), "{level:?}");
+    }
+}
+
 #[test]
 fn s17_expired_keys_are_removed_a_batch_at_a_time() {
     let mut rig = rig();
