@@ -277,7 +277,7 @@ impl Line {
 
     /// The next drop resets the connection, where there is such a thing.
     pub fn reset_at_drop(&mut self) {
-        let tcp = match self {
+        let tcp: &TcpStream = match self {
             Line::Tcp(stream) => stream,
             Line::Ipc(_) => return,
             #[cfg(feature = "tls")]
