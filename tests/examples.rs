@@ -98,6 +98,17 @@ fn a_client_that_is_killed_resumes_its_call_and_there_is_one_effect() {
     assert!(text(&output).contains("the client that asked is killed before the answer"), "{}", text(&output));
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn of_two_clients_with_certificates_one_may_change_a_password() {
+    let output = run("certificates", &[]);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    for line in ["ann.example may change it", "bob.example asks for a version", "bob.example may not: "] {
+        assert!(text.contains(line), "{line} is not in:\n{text}");
+    }
+}
+
 #[cfg(feature = "postgres")]
 #[test]
 fn no_money_is_made_or_lost_while_the_server_is_killed() {
