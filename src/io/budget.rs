@@ -64,5 +64,5 @@ impl Part {
 
 /// Who weighs most goes first. Bytes alone would send an honest upload away before hostile ones of a byte less that never end, so time counts too.
 pub(crate) fn weight(bytes: usize, since: Instant, now: Instant) -> u128 {
-    bytes as u128 * (now.saturating_duration_since(since) + Duration::from_millis(1)).as_millis()
+    bytes as u128 * (now.saturating_duration_since(since) + Duration::from_millis(1)).as_micros()
 }
