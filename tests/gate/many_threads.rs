@@ -35,7 +35,10 @@ async fn connections_of_all_threads_are_answered_counted_and_limited_together() 
     .await;
     let counters = echo.until(|counters| counters.closed == 6).await;
     assert_eq!((counters.opened, counters.turned_away, counters.ended_by_peer), (6, 1, 6));
-    assert_eq!(echo.look().await.1, 0, "all have left");
+    // The owner hears of each a moment after it is counted.
+    while echo.look().await.1 > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -98,7 +98,8 @@ pub async fn s15_an_intent_without_completion_is_unknown_and_never_run_again(fix
 /// The other choice, for handlers that can bear it: the call that was cut off runs again, and a whole one still does not.
 pub async fn s15_an_unfinished_call_runs_again_where_the_store_is_told_so(fixture: Fixture) {
     let vault = fixture.closed_vault();
-    let rerun = || fixture.serve_as(&vault, &anywhere(), |b| b.store(fixture.store().rerun_unfinished(true)));
+    let endpoint = anywhere();
+    let rerun = || fixture.serve_as(&vault, &endpoint, |b| b.store(fixture.store().rerun_unfinished(true)));
     let server = rerun().await;
     let mut hand = Hand::connect(&server.endpoint).await;
     vault.admit(1);
@@ -171,7 +172,8 @@ pub async fn s17_keyed_records_and_expired_keys_are_known_after_a_restart(fixtur
 
 pub async fn s18_the_window_is_as_full_after_a_restart_as_before(fixture: Fixture) {
     let vault = fixture.vault();
-    let serve = || fixture.serve_as(&vault, &anywhere(), |b| b.window(4));
+    let endpoint = anywhere();
+    let serve = || fixture.serve_as(&vault, &endpoint, |b| b.window(4));
     let server = serve().await;
     let mut hand = Hand::connect(&server.endpoint).await;
     for number in 1..=4 {
