@@ -20,8 +20,11 @@ pub struct Message<T> {
     of: PhantomData<fn() -> T>,
 }
 
-/// The most that reading a message once may traverse: 64 MiB. A small message whose pointers overlap could otherwise stand for a huge one.
-const TRAVERSAL_LIMIT_WORDS: usize = 8 * 1024 * 1024;
+/// The most that reading a message of `bytes` once may traverse. An honest one needs as many words as it has; a small one whose pointers overlap could otherwise
+/// stand for a huge one, and hold up the thread that reads it. Twice as many, as for a header.
+fn traversal_limit_in_words(bytes: usize) -> usize {
+    2 * (bytes / 8) + 64
+}
 /// How deep structs and lists may nest: Cap'n Proto's own default.
 const NESTING_LIMIT: i32 = 64;
 
@@ -31,7 +34,7 @@ impl<T> Message<T> {
     pub(crate) fn from_body(body: Bytes) -> capnp::Result<Self> {
         let body = aligned(body);
         let limited = ReaderOptions {
-            traversal_limit_in_words: Some(TRAVERSAL_LIMIT_WORDS),
+            traversal_limit_in_words: Some(traversal_limit_in_words(body.len())),
             nesting_limit: NESTING_LIMIT,
         };
         let checked = message::Reader::new(BufferSegments::new(body.clone(), limited)?, limited);
@@ -123,4 +126,47 @@ where
     let mut builder = message::Builder::new(HeapAllocator::new().first_segment_words(64));
     fill(builder.init_root()).filled()?;
     Ok(Bytes::from(serialize::write_message_to_words(&builder)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capnp::any_pointer;
+
+    fn taken(body: Vec<u8>) -> capnp::Result<Message<any_pointer::Owned>> {
+        Message::from_body(body.into())
+    }
+
+    /// A root of one pointer, to a list of `wide` pointers that all point to the next such list, three deep: some KiB which read as wide^3 words.
+    fn overlapping(wide: u32) -> Vec<u8> {
+        let list_of_pointers =
+            |offset: u32, count: u32| 1 | u64::from(offset) << 2 | 6 << 32 | u64::from(count) << 35;
+        let mut words = vec![1 << 48, list_of_pointers(0, wide)];
+        for level in 0..3 {
+            let below = if level == 2 { 0 } else { wide };
+            words.extend((0..wide).map(|at| list_of_pointers(wide - at - 1, below)));
+        }
+        let mut body = vec![0; 4];
+        body.extend_from_slice(&(words.len() as u32).to_le_bytes());
+        body.extend(words.iter().flat_map(|word: &u64| word.to_le_bytes()));
+        body
+    }
+
+    #[test]
+    fn a_message_whose_pointers_overlap_stands_for_no_more_than_it_has() {
+        assert!(taken(overlapping(1)).is_ok());
+        assert!(taken(overlapping(40)).is_err());
+    }
+
+    #[test]
+    fn an_honest_message_of_any_size_is_taken() {
+        for length in [0, 1, 100, 3_000] {
+            let mut builder = message::Builder::new_default();
+            let mut texts =
+                builder.init_root::<any_pointer::Builder<'_>>().init_as::<any_pointer::Builder<'_>>();
+            let mut texts = texts.reborrow().initn_as::<capnp::text_list::Builder<'_>>(length);
+            (0..length).for_each(|at| texts.set(at, "selfsame".repeat(at as usize % 5)));
+            assert!(taken(serialize::write_message_to_words(&builder)).is_ok(), "{length}");
+        }
+    }
 }
