@@ -120,6 +120,33 @@ async fn a_header_that_cannot_be_read_is_answered_and_counted() {
 }
 
 #[tokio::test]
+async fn a_peer_of_which_nothing_can_be_read_is_closed_in_the_end() {
+    let (endpoint, _) = serve(&Arc::default()).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    for number in 1..=16 {
+        hand.send_frames(vec![Bytes::new()]);
+        let answer = hand.next().await;
+        assert!(matches!(answer, Entry::Goodbye(_)), "message {number}: {answer:?}");
+    }
+    assert!(hand.rest().await.is_empty());
+    honest(&endpoint).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_hello_without_end_is_closed_in_the_end() {
+    let (endpoint, _) = serve(&Arc::default()).await;
+    let mut hand = Hand::connect(&endpoint).await;
+    // The first was said already. 64 are welcomed.
+    for number in 2..=64 + 256 {
+        hand.say(Hello { id: number, version: 1, session: Session(1), ..Hello::default() });
+        let answer = hand.next().await;
+        assert!(matches!(answer, Entry::Goodbye(_)) == (number > 64), "hello {number}: {answer:?}");
+    }
+    assert!(hand.rest().await.is_empty());
+    honest(&endpoint).await;
+}
+
+#[tokio::test]
 async fn parameters_that_cannot_be_read_are_refused_as_not_executed() {
     let ledger = Arc::<Ledger>::default();
     let (endpoint, _) = serve(&ledger).await;

@@ -76,6 +76,13 @@ impl Port {
         matches!(self, Port::Router(router) if router.is_behind(who))
     }
 
+    /// See [`Router::close`]. The process does not turn itself away.
+    pub fn close(&mut self, who: ConnectionId) {
+        if let Port::Router(router) = self {
+            router.close(who);
+        }
+    }
+
     /// See [`Router::set_idle_timeout`]. The process does not lose itself.
     pub fn set_idle_timeout(&mut self, who: ConnectionId, timeout: Option<Duration>) {
         if let Port::Router(router) = self {

@@ -15,7 +15,7 @@ use super::builder::Settings;
 use super::counters::ServerCounters;
 use super::guard::Answers;
 use super::handlers::Handlers;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, USELESS_MESSAGE};
 use super::queue::Queue;
 use super::routes::Routes;
 use crate::io::spin::{self, Cause};
@@ -81,6 +81,8 @@ impl Clock {
 
 /// Messages taken in one go before replies are flushed: enough to coalesce, few enough that the first reply does not wait for long.
 const BATCH: usize = 64;
+/// No further message is taken in this go after so long: one of thousands of entries takes as long as hundreds of others.
+const TURN: Duration = Duration::from_micros(500);
 /// How often housekeeping runs: late handlers, counters, and a look whether there is something to sweep.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How soon the next round of sweeping follows while there is more: a round is some tens of microseconds, so calls hardly notice, and a million keys that
@@ -172,7 +174,11 @@ impl Engine {
     }
 
     fn take_what_is_at_hand(&mut self) {
+        let begun = Instant::now();
         for _ in 0..BATCH {
+            if begun.elapsed() > TURN {
+                break;
+            }
             let event = self.port.try_next();
             let answer = self.answered.try_recv().ok();
             let told = self.store.as_mut().and_then(|store| store.events.try_recv().ok());
@@ -264,14 +270,16 @@ impl Engine {
                 for entry in decoded.entries {
                     match entry {
                         Ok(entry) => self.entry(from, &principal, entry),
-                        Err(bad) => self.bad_entry(from, &bad),
+                        Err(bad) if self.bad_entry(from, &bad) => {}
+                        Err(_) => break,
                     }
                 }
             }
             Err(error) => {
                 self.counters.malformed += 1;
                 self.port.complain("a message could not be decoded", from, &error);
-                self.say(from, Entry::Goodbye(error.goodbye()));
+                let answer = Some(Entry::Goodbye(error.goodbye()));
+                self.outbox.reproach(from, USELESS_MESSAGE, answer, &mut self.port);
             }
         }
     }
@@ -301,11 +309,12 @@ impl Engine {
         }
     }
 
-    fn bad_entry(&mut self, from: ConnectionId, bad: &BadEntry) {
+    /// Returns whether the peer is still listened to.
+    fn bad_entry(&mut self, from: ConnectionId, bad: &BadEntry) -> bool {
         self.counters.malformed += 1;
         self.port.complain("an entry could not be decoded", from, bad);
-        let Some(mut answer) = bad.answer() else { return };
-        if let (Subject::Call { incarnation, .. }, Entry::Reply(reply)) = (&bad.subject, &mut answer)
+        let mut answer = bad.answer();
+        if let (Subject::Call { incarnation, .. }, Some(Entry::Reply(reply))) = (&bad.subject, &mut answer)
             && let wire::Answer::Refused(refused) = &mut reply.answer
             && *incarnation != self.incarnation
         {
@@ -313,7 +322,9 @@ impl Engine {
             refused.refusal = Refusal::HelloFirst;
             refused.ambiguous = true;
         }
-        self.say(from, answer);
+        // What is too large, or of a later version, may well be of use to somebody.
+        let weight = u32::from(bad.refusal == Refusal::Malformed);
+        self.outbox.reproach(from, weight, answer, &mut self.port)
     }
 
     fn hello(&mut self, from: ConnectionId, principal: &Principal, hello: &Hello, now: Now) {
@@ -322,7 +333,9 @@ impl Engine {
         }
         if !self.outbox.may_greet(from) {
             let reason = "too many hellos on one connection; resume the session instead".into();
-            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Overloaded) }));
+            let answer = Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Overloaded) });
+            self.outbox.reproach(from, 1, Some(answer), &mut self.port);
+            return;
         }
         let minted = Minted {
             registration: Registration(crate::random::u128().max(1)),

@@ -30,10 +30,17 @@ struct Peer {
     registered: u32,
     /// Its hellos that wait for the store.
     greetings: u32,
+    /// What it said that is of no use, weighed.
+    useless: u32,
 }
 
 /// Sessions that one connection may have registered. An honest client needs one, and another each time that the server forgot it.
 const REGISTRATIONS: u32 = 64;
+
+/// Useless entries; with so many its connection is closed. Each is answered, with more bytes than it need have; and who tries things by hand makes a few.
+const USELESS: u32 = 256;
+/// As so many weighs a message of which nothing can be read.
+pub(super) const USELESS_MESSAGE: u32 = 16;
 
 impl Outbox {
     pub fn new(limits: Limits) -> Self {
@@ -48,6 +55,7 @@ impl Outbox {
             registrations: Vec::new(),
             registered: 0,
             greetings: 0,
+            useless: 0,
         };
         self.peers.insert(connection, peer);
     }
@@ -132,6 +140,31 @@ impl Outbox {
         if peer.encoder.is_full() {
             self.send(to, port);
         }
+    }
+
+    /// Something of no use came from it: answers, and closes the connection if that was too often so. Returns whether it still listens.
+    pub fn reproach(
+        &mut self,
+        from: ConnectionId,
+        weight: u32,
+        answer: Option<Entry>,
+        port: &mut Port,
+    ) -> bool {
+        if let Some(answer) = answer {
+            self.say(from, answer, port);
+        }
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        if peer.useless >= USELESS {
+            return false;
+        }
+        peer.useless += weight;
+        if peer.useless < USELESS {
+            return true;
+        }
+        port.complain("nothing but useless entries", from, &"closed");
+        self.send(from, port);
+        port.close(from);
+        false
     }
 
     /// Sends what there is to send.
