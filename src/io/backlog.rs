@@ -1,6 +1,7 @@
 //! Bytes that a stream would not take yet, and the buffer that all reads of a thread share.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,9 @@ const READ: usize = 64 * 1024;
 
 /// A backlog that has emptied keeps so much room and gives the rest back.
 const KEEP: usize = 1024;
+
+/// The longest piece of a backlog: one write's worth.
+const PIECE: usize = READ;
 
 thread_local! {
     // A connection that has nothing to say costs no buffer: a poll reads into this one, and moves on what it read before it returns.
@@ -39,24 +43,31 @@ where
 }
 
 /// What waits to be written to one stream.
+///
+/// In pieces: as one buffer it would be copied whole whenever it grows or its beginning is written, and the thread would stand still for as long as tens of MiB take.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    bytes: Vec<u8>,
-    /// Those before it are written.
+    /// None is empty, but for one that is kept for its room and alone.
+    pieces: VecDeque<Vec<u8>>,
+    /// Those of the first piece before it are written.
     start: usize,
 }
 
 impl Backlog {
     pub fn is_empty(&self) -> bool {
-        self.start == self.bytes.len()
+        self.pieces.front().is_none_or(Vec::is_empty)
     }
 
-    pub fn push(&mut self, bytes: &[u8]) {
-        if self.start > self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.pieces.back().is_none_or(|last| last.len() >= PIECE) {
+                self.pieces.push_back(Vec::new());
+            }
+            let Some(last) = self.pieces.back_mut() else { return };
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE - last.len()));
+            last.extend_from_slice(now);
+            bytes = later;
         }
-        self.bytes.extend_from_slice(bytes);
     }
 
     /// Writes what waits; ready when nothing does, here or within the stream. `wrote` hears of every piece.
@@ -69,14 +80,20 @@ impl Backlog {
     where
         W: AsyncWrite + Unpin,
     {
-        while !self.is_empty() {
-            let written = ready!(poll_write(to, cx, &self.bytes[self.start..]))?;
+        let mut more = self.pieces.len();
+        while let Some(first) = self.pieces.front_mut().filter(|first| !first.is_empty()) {
+            let written = ready!(poll_write(to, cx, &first[self.start..]))?;
             self.start += written;
             wrote(written);
+            if self.start == first.len() {
+                self.start = 0;
+                first.clear();
+                if more > 1 || first.capacity() > KEEP {
+                    self.pieces.pop_front();
+                }
+                more -= 1;
+            }
         }
-        self.start = 0;
-        self.bytes.clear();
-        self.bytes.shrink_to(KEEP);
         Pin::new(to).poll_flush(cx)
     }
 
@@ -115,5 +132,70 @@ fn poll_write<W: AsyncWrite + Unpin>(
     match ready!(Pin::new(to).poll_write(cx, bytes))? {
         0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => Poll::Ready(Ok(written)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+    use std::task::Waker;
+
+    /// Takes so many bytes at each write, and none where that is 0.
+    struct Slow {
+        takes: VecDeque<usize>,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            match self.takes.pop_front() {
+                None | Some(0) => Poll::Pending,
+                Some(most) => {
+                    let taken = most.min(bytes.len());
+                    self.taken.extend_from_slice(&bytes[..taken]);
+                    Poll::Ready(Ok(taken))
+                }
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out_in_order_and_is_told(
+            said in proptest::collection::vec(0_usize..200_000, 1..12),
+            takes in proptest::collection::vec(prop_oneof![Just(0), 1_usize..100_000], 0..40),
+        ) {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut slow = Slow { takes: takes.into(), taken: Vec::new() };
+            let (mut backlog, mut all, told) = (Backlog::default(), Vec::new(), Cell::new(0));
+            let wrote = |bytes| told.set(told.get() + bytes);
+            for (at, length) in said.into_iter().enumerate() {
+                let bytes = vec![at as u8; length];
+                all.extend_from_slice(&bytes);
+                let _ = backlog.poll_flush(&mut slow, &mut cx, wrote);
+                backlog.write(&mut slow, &mut cx, &bytes, wrote).unwrap();
+                prop_assert_eq!(told.get(), slow.taken.len());
+            }
+            slow.takes = vec![usize::MAX; 100].into();
+            prop_assert!(backlog.poll_flush(&mut slow, &mut cx, wrote).is_ready());
+            prop_assert!(backlog.is_empty());
+            prop_assert!(backlog.pieces.iter().map(Vec::capacity).sum::<usize>() <= KEEP);
+            prop_assert_eq!(told.get(), all.len());
+            prop_assert!(slow.taken == all);
+        }
     }
 }
