@@ -12,9 +12,12 @@ pub mod log;
 pub mod pipe;
 
 selfsame::include_contracts!(
-    /// The contract of `schema/ledger.capnp`.
+    /// The contracts of `schema/ledger.capnp` and `schema/mark.capnp`.
     pub mod api
 );
 
-/// What any part of a run can end with: a text for people.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// What can go wrong in a run: a text for people.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What any part of a run can end with.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
