@@ -21,9 +21,9 @@ pub struct Message<T> {
 }
 
 /// The most that reading a message of `bytes` once may traverse. An honest one needs as many words as it has; a small one whose pointers overlap could otherwise
-/// stand for a huge one, and hold up the thread that reads it. Twice as many, as for a header.
+/// stand for a huge one, and hold up the thread that reads it. Twice as many, as for a header; and some thousand more, for lists of empty structs, whose elements take none.
 fn traversal_limit_in_words(bytes: usize) -> usize {
-    2 * (bytes / 8) + 64
+    2 * (bytes / 8) + 8 * 1024
 }
 /// How deep structs and lists may nest: Cap'n Proto's own default.
 const NESTING_LIMIT: i32 = 64;

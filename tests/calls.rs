@@ -521,3 +521,26 @@ async fn a_rule_says_who_may_call_what() {
     assert_eq!(denied.kind(), Kind::Refused(Refusal::Denied), "a rule that panics has said no");
     assert_eq!(vault.effects(), 0);
 }
+
+#[tokio::test]
+async fn one_client_that_asks_for_everything_leaves_the_last_eighth_to_others() {
+    let vault = Vault::new();
+    let builder = Server::builder().concurrency(8).queue(8).over();
+    let server = builder.bind(anywhere()).await.unwrap().service(AccountServer::new(vault.clone()));
+    let server = serve(server).await;
+    // In the process's own place on the network, unless the transport tells connections apart.
+    let greedy = connect(&server.endpoint).await;
+    let calls: Vec<_> = (0..40).map(|_| tokio::spawn(change(&greedy, "waits").into_future())).collect();
+    vault.entered(7).await;
+    let counters = loop {
+        let counters = server.counters.read();
+        if counters.running + counters.queued >= 14 && counters.shed > 0 {
+            break counters;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((counters.running, counters.queued), (7, 7), "of eight each");
+    vault.go_on.add_permits(40);
+    let answered = futures::future::join_all(calls).await;
+    assert!(answered.into_iter().filter(|call| call.as_ref().unwrap().is_ok()).count() >= 14);
+}

@@ -41,7 +41,7 @@ pub use link::{CloseReason, SendError};
 pub use local::{Dialling, Link, LocalLink, LocalPort, Port, local};
 pub use router::{Router, RouterEvent, RouterOptions};
 pub use spin::Spin;
-pub use stream::{Peer, PeerAddress};
+pub use stream::{Network, Peer, PeerAddress};
 pub use thread::IoThread;
 #[cfg(feature = "tls")]
 pub use tls::{Acceptor, Connector, TlsError, TlsSetupError};

@@ -4,12 +4,11 @@
 //! this process dials are in the count too, but never refused.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::descriptors;
-use super::stream::PeerAddress;
+use super::stream::{Network, PeerAddress};
 
 /// Connections that are open, coming in and going out.
 struct Open(AtomicUsize);
@@ -34,15 +33,7 @@ pub(crate) struct Places {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    by_address: HashMap<Source, usize>,
-}
-
-/// Whose connections count together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    V4([u8; 4]),
-    /// The first 64 bits: what one customer of a network gets, to choose addresses from at will.
-    V6([u8; 8]),
+    by_address: HashMap<Network, usize>,
 }
 
 /// Why there is no place.
@@ -72,7 +63,7 @@ impl Places {
 
     /// A place for a stranger from there, until it is dropped.
     pub fn take(self: &Arc<Places>, address: PeerAddress) -> Result<Place, NoPlace> {
-        let source = source(address);
+        let source = address.network();
         let mut taken = self.lock();
         if taken.all >= self.limit {
             return Err(NoPlace::Full);
@@ -98,7 +89,7 @@ impl Places {
 /// A stranger's place, given back whatever becomes of it.
 pub(crate) struct Place {
     places: Arc<Places>,
-    source: Option<Source>,
+    source: Option<Network>,
     _one: One,
 }
 
@@ -137,21 +128,6 @@ impl Drop for One {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn source(address: PeerAddress) -> Option<Source> {
-    let PeerAddress::Tcp(address) = address else { return None };
-    // A socket that is bound to both sees IPv4 as ::ffff:a.b.c.d, all of which share their first 64 bits.
-    Some(match address.ip().to_canonical() {
-        IpAddr::V4(address) => Source::V4(address.octets()),
-        IpAddr::V6(address) => Source::V6(network(address)),
-    })
-}
-
-fn network(address: Ipv6Addr) -> [u8; 8] {
-    let mut network = [0; 8];
-    network.copy_from_slice(&address.octets()[..8]);
-    network
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -37,6 +37,27 @@ pub enum PeerAddress {
     Tcp(SocketAddr),
     /// Over a Unix socket of this machine.
     Ipc,
+}
+
+/// Addresses that count as one: where they are limited, and where peers have a share of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// One address.
+    V4([u8; 4]),
+    /// The first 64 bits: what one customer of a network gets, to choose addresses from at will.
+    V6([u8; 8]),
+}
+
+impl PeerAddress {
+    /// Where on the network it comes from; a Unix socket is on none.
+    pub fn network(self) -> Option<Network> {
+        let PeerAddress::Tcp(address) = self else { return None };
+        // A socket that is bound to both sees IPv4 as ::ffff:a.b.c.d, all of which share their first 64 bits.
+        Some(match address.ip().to_canonical() {
+            IpAddr::V4(address) => Network::V4(address.octets()),
+            IpAddr::V6(address) => Network::V6(address.octets()[..8].try_into().expect("8 of 16 bytes")),
+        })
+    }
 }
 
 impl fmt::Display for PeerAddress {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::shares::Source;
 use crate::codegen::{Answering, Method};
 use crate::error::{Fault, Verdict};
 use crate::protocol::Refusal;
@@ -16,6 +17,7 @@ pub struct Incoming {
     pub(crate) body: Bytes,
     pub(crate) interface: u64,
     pub(crate) ordinal: u16,
+    pub(super) source: Source,
 }
 
 impl Incoming {
@@ -64,5 +66,33 @@ fn verdict_to_terminal(verdict: Verdict, message: String, retry_after: Option<Du
         Verdict::Failed => Terminal::Failed(message),
         Verdict::Unavailable => Terminal::Unavailable { message, retry_after },
         Verdict::Interrupted => Terminal::Interrupted { message, retry_after },
+    }
+}
+
+#[cfg(test)]
+impl Incoming {
+    /// A call from there, of no method in particular.
+    pub(super) fn test(source: Source) -> Incoming {
+        use crate::nonce::{Identity, Nonce};
+        use crate::request::{ContextParts, Lineage};
+        static METHOD: crate::codegen::MethodInfo = crate::codegen::MethodInfo {
+            interface: 1,
+            ordinal: 0,
+            name: "Test.method",
+            retry: crate::protocol::RetryClass::Once,
+        };
+        let never = crate::protocol::WallTime(0);
+        let key = crate::protocol::Key { key: 1, issued: never, expiry: never };
+        let context = Context::new(ContextParts {
+            method: &METHOD,
+            nonce: Nonce(Identity::Keyed(key)),
+            attempt: 1,
+            deadline: std::time::Instant::now(),
+            principal: crate::principal::Principal::anonymous(),
+            trace: crate::trace::root(),
+            metadata: crate::metadata::Metadata::default(),
+            lineage: Lineage::Keyed(key),
+        });
+        Incoming { context, body: Bytes::from_static(b"body"), interface: 1, ordinal: 0, source }
     }
 }

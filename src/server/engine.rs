@@ -15,9 +15,11 @@ use super::builder::Settings;
 use super::counters::ServerCounters;
 use super::guard::Answers;
 use super::handlers::Handlers;
+use super::newcomers::Newcomers;
 use super::outbox::{Outbox, USELESS_MESSAGE};
 use super::queue::Queue;
 use super::routes::Routes;
+use super::shares::Shares;
 use crate::io::spin::{self, Cause};
 use crate::io::{Port, RouterEvent};
 use crate::nonce;
@@ -46,6 +48,8 @@ pub(super) struct Engine {
     outbox: Outbox,
     queue: Queue,
     handlers: Handlers,
+    shares: Shares,
+    newcomers: Newcomers,
     answers: Answers,
     answered: mpsc::UnboundedReceiver<(Execution, Terminal)>,
     counters: ServerCounters,
@@ -116,6 +120,8 @@ impl Engine {
             clock: Clock { origin: Instant::now() },
             queue: Queue::default(),
             handlers: Handlers::default(),
+            shares: Shares::default(),
+            newcomers: Newcomers::default(),
             answers,
             answered,
             counters: ServerCounters::default(),
@@ -225,12 +231,14 @@ impl Engine {
                 }
                 Action::Run(execution) => {
                     if let Some(incoming) = self.handlers.take_waiting(execution) {
+                        self.shares.give(execution);
                         self.run_or_drop(execution, incoming);
                         self.start_queued();
                     }
                 }
                 Action::Skip(execution) => {
                     self.handlers.take_waiting(execution);
+                    self.shares.give(execution);
                     self.start_queued();
                 }
                 Action::Ask(ticket, op) => {
@@ -248,7 +256,7 @@ impl Engine {
         match event {
             RouterEvent::Opened(connection, peer) => {
                 tracing::debug!(%connection, %peer, "connected");
-                self.outbox.open(connection, Principal::proved(peer.name));
+                self.outbox.open(connection, Principal::proved(peer.name), peer.address);
             }
             RouterEvent::Message(connection, frames) => self.message(connection, frames),
             RouterEvent::Closed(connection, reason) => {
@@ -330,6 +338,13 @@ impl Engine {
     fn hello(&mut self, from: ConnectionId, principal: &Principal, hello: &Hello, now: Now) {
         if self.drain_until.is_some() {
             return self.say(from, Entry::Goodbye(goodbye()));
+        }
+        let Some(source) = self.outbox.source(from) else { return };
+        if !self.newcomers.may_greet(source, now.moment) {
+            self.counters.refused += 1;
+            let reason =
+                "more hellos from this client, or its address, than are heard; it may try again later".into();
+            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Overloaded) }));
         }
         if !self.outbox.may_greet(from) {
             let reason = "too many hellos on one connection; resume the session instead".into();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Incoming;
+use super::shares::Source;
 use crate::codegen::MethodInfo;
 use crate::message::Message;
 use crate::metadata::Metadata;
@@ -17,6 +18,7 @@ pub(super) fn incoming(
     call: Call,
     method: &'static MethodInfo,
     principal: Principal,
+    source: Source,
     retention: Duration,
 ) -> Incoming {
     let nonce = match call.id {
@@ -33,7 +35,7 @@ pub(super) fn incoming(
         lineage: lineage(&call, retention),
         metadata: Metadata(call.metadata),
     });
-    Incoming { context, body: call.body, interface: call.interface, ordinal: call.method }
+    Incoming { context, body: call.body, interface: call.interface, ordinal: call.method, source }
 }
 
 /// What tells one body from another. A client resends a sequenced call's very bytes; a keyed one may have been built anew, and Cap'n Proto

@@ -9,9 +9,11 @@ mod engine;
 mod guard;
 mod handlers;
 mod intake;
+mod newcomers;
 mod outbox;
 mod queue;
 mod routes;
+mod shares;
 mod work;
 
 use std::fmt;

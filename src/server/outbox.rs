@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::io::{Port, SendError};
+use super::shares::Source;
+use crate::io::{PeerAddress, Port, SendError};
 use crate::principal::Principal;
 use crate::protocol::wire::{Encoder, Entry, Limits};
 use crate::protocol::{ConnectionId, Registration};
@@ -21,6 +22,7 @@ pub(super) struct Outbox {
 
 struct Peer {
     principal: Principal,
+    source: Source,
     encoder: Encoder,
     /// A plain REQ socket: each message begins with an empty frame, and so must each reply.
     envelope: bool,
@@ -47,8 +49,9 @@ impl Outbox {
         Outbox { limits, peers: HashMap::new(), unsent: Vec::new(), refused: 0 }
     }
 
-    pub fn open(&mut self, connection: ConnectionId, principal: Principal) {
+    pub fn open(&mut self, connection: ConnectionId, principal: Principal, address: PeerAddress) {
         let peer = Peer {
+            source: Source::of(connection, address, &principal),
             principal,
             encoder: Encoder::new(self.limits),
             envelope: false,
@@ -75,6 +78,11 @@ impl Outbox {
 
     pub fn len(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Whose calls on an open connection count together.
+    pub fn source(&self, connection: ConnectionId) -> Option<Source> {
+        self.peers.get(&connection).map(|peer| peer.source)
     }
 
     /// Messages that were not sent, because their connection had gone or did not read.

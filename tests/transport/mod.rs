@@ -286,7 +286,7 @@ impl Line {
                 &stream.sock
             }
         };
-        socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

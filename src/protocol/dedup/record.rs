@@ -15,6 +15,14 @@ pub struct Execution {
     serial: u64,
 }
 
+#[cfg(test)]
+impl Execution {
+    /// One that no machine knows, for tests of what only carries it.
+    pub(crate) fn test(serial: u64) -> Execution {
+        Execution { slot: 0, serial }
+    }
+}
+
 /// An index into the table.
 pub(super) type Slot = u32;
 

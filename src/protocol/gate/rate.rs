@@ -62,6 +62,12 @@ impl Bucket {
         Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
     }
 
+    /// Whether nothing was taken for long enough that it might as well be a new one.
+    pub fn is_full(&mut self, now: Moment) -> bool {
+        self.refill(now);
+        self.level == full(self.rate)
+    }
+
     fn refill(&mut self, now: Moment) {
         let passed = i128::try_from(now.saturating_sub(self.since).as_nanos()).unwrap_or(i128::MAX);
         self.since = self.since.max(now);

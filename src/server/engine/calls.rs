@@ -13,11 +13,13 @@ use crate::sabotage::kill_point;
 use crate::server::answer::Incoming;
 use crate::server::intake::{digest, incoming};
 use crate::server::queue::Waiting;
+use crate::server::shares::{Source, most};
 use crate::server::work::{self, Started};
 
 impl Engine {
     pub(super) fn call(&mut self, from: ConnectionId, principal: &Principal, call: Call, now: Now) {
         kill_point!("received");
+        let Some(source) = self.outbox.source(from) else { return };
         // A method that this server does not have is refused by the machine too: it looks for a record first.
         let (class, name) = match self.routes.method(call.interface, call.method) {
             Some((_, method)) => (method.info.retry, Some(method.info.name)),
@@ -27,10 +29,10 @@ impl Engine {
             Ok(digest) => (digest, None),
             Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
         };
-        let shed = self.shed(from, principal, &call, name, malformed);
+        let shed = self.shed(from, source, principal, &call, name, malformed);
         let attempt = Attempt { call: &call, digest, class, principal: principal.id(), from };
         if let Some(execution) = self.replica.call(&attempt, shed, now) {
-            self.execute(execution, principal.clone(), call);
+            self.execute(execution, principal.clone(), source, call);
         }
     }
 
@@ -38,6 +40,7 @@ impl Engine {
     fn shed(
         &self,
         from: ConnectionId,
+        source: Source,
         principal: &Principal,
         call: &Call,
         method: Option<&str>,
@@ -73,6 +76,14 @@ impl Engine {
                 "the parameters of open calls fill the memory set aside for them".into(),
             );
         }
+        let (share, all) = (self.shares.of(source), &self.settings);
+        let room = most(all.held).saturating_sub(call.body.len());
+        if share.running + share.queued >= most(all.concurrency) + most(all.queue) || share.bytes > room {
+            return shed(
+                Refusal::Overloaded,
+                "this client has as many calls open as one may; the rest is for others".into(),
+            );
+        }
         if self.port.is_behind(from) {
             return shed(
                 Refusal::Overloaded,
@@ -83,24 +94,32 @@ impl Engine {
     }
 
     /// Admitted: to a handler if one is free, else into the queue.
-    fn execute(&mut self, execution: Execution, principal: Principal, call: Call) {
+    fn execute(&mut self, execution: Execution, principal: Principal, source: Source, call: Call) {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
-        let incoming = incoming(call, method.info, principal, self.settings.dedup.retention);
+        let incoming = incoming(call, method.info, principal, source, self.settings.dedup.retention);
         let context = &incoming.context;
         tracing::debug!(method = method.info.name, principal = %context.principal(), nonce = %context.nonce(), "executes");
-        if self.handlers.len() < self.settings.concurrency {
+        if self.handlers.len() < self.settings.concurrency && self.may_have_a_handler(source) {
             self.begin(execution, incoming);
         } else {
             let deadline = incoming.context.deadline();
+            self.shares.take(execution, source, incoming.body.len(), false);
             self.queue.push(Waiting { execution, incoming, deadline });
         }
+    }
+
+    fn may_have_a_handler(&self, source: Source) -> bool {
+        self.shares.of(source).running < most(self.settings.concurrency)
     }
 
     /// A handler's place is free: its handler runs, if need be when the store has taken the call in.
     fn begin(&mut self, execution: Execution, incoming: Incoming) {
         match self.replica.begin(execution) {
             Begun::Run => self.start(execution, incoming),
-            Begun::Wait => self.handlers.wait(execution, incoming),
+            Begun::Wait => {
+                self.shares.take(execution, incoming.source, incoming.body.len(), true);
+                self.handlers.wait(execution, incoming);
+            }
             Begun::Over => {}
         }
     }
@@ -127,11 +146,12 @@ impl Engine {
             return;
         };
         kill_point!("handler-entered");
-        let bytes = incoming.body.len();
+        let (source, bytes) = (incoming.source, incoming.body.len());
         match work::start(service, method, incoming, execution, &self.runtime, &self.answers) {
             Started::Answered(terminal) => self.complete(execution, terminal),
             Started::Running(abort) => {
                 let until = Instant::now() + self.settings.handler_timeout;
+                self.shares.take(execution, source, bytes, true);
                 self.handlers.run(execution, abort, bytes, until);
             }
         }
@@ -142,6 +162,7 @@ impl Engine {
         spin::note(Cause::Asked);
         // Not running: it timed out, and was completed then.
         if self.handlers.ended(execution) {
+            self.shares.give(execution);
             self.complete(execution, terminal);
             self.start_queued();
         }
@@ -149,7 +170,10 @@ impl Engine {
 
     pub(super) fn start_queued(&mut self) {
         while self.handlers.len() < self.settings.concurrency {
-            let Some(Waiting { execution, incoming, deadline }) = self.queue.pop() else { return };
+            let shares = &self.shares;
+            let may = |source| shares.of(source).running < most(self.settings.concurrency);
+            let Some(Waiting { execution, incoming, deadline }) = self.queue.pop(may) else { return };
+            self.shares.give(execution);
             if deadline <= Instant::now() {
                 self.complete(
                     execution,
@@ -182,6 +206,7 @@ impl Engine {
 
     pub(super) fn forget_queued(&mut self, execution: Execution) {
         if self.queue.remove(execution) {
+            self.shares.give(execution);
             self.complete(execution, Terminal::Cancelled);
         }
     }

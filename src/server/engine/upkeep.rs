@@ -12,6 +12,7 @@ impl Engine {
     pub(super) fn keep_house(&mut self) {
         self.sweep();
         self.drop_overdue_handlers();
+        self.newcomers.tidy(self.clock.now().moment);
         let dedup = self.replica.counters();
         self.counters.gate = self.port.counters();
         self.counters.connections = self.outbox.len();
@@ -41,6 +42,7 @@ impl Engine {
     fn drop_overdue_handlers(&mut self) {
         let now = Instant::now();
         while let Some(execution) = self.handlers.drop_overdue(now) {
+            self.shares.give(execution);
             let limit = self.settings.handler_timeout;
             self.complete(execution, Terminal::Failed(format!("the handler ran longer than {limit:?}")));
         }
@@ -52,6 +54,7 @@ impl Engine {
     fn answer_overdue_calls(&mut self) {
         let now = Instant::now();
         while let Some(execution) = self.queue.pop_overdue(now) {
+            self.shares.give(execution);
             let late = not_started(Refusal::Deadline, "its time was up before a handler was free");
             self.complete(execution, late);
         }
@@ -65,7 +68,8 @@ impl Engine {
             self.say(to, Entry::Goodbye(goodbye()));
         }
         // What waits for a handler has not started, and can be retried elsewhere at once.
-        while let Some(Waiting { execution, .. }) = self.queue.pop() {
+        while let Some(Waiting { execution, .. }) = self.queue.pop(|_| true) {
+            self.shares.give(execution);
             self.complete(execution, not_started(Refusal::ShuttingDown, SHUTTING_DOWN));
         }
     }
