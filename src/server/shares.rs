@@ -1,8 +1,8 @@
 //! Who holds how much of a server: so that no peer, however many calls it makes, leaves nothing for the others.
 //!
 //! A call has its share from when it is queued or spawned until it has ended. Nobody gets more than seven eighths of anything that there is, so the last eighth is
-//! always for somebody else; and the queue is served in turns (see [`queue`](super::queue)). Calls of a store's waiting and calls that are
-//! answered on the spot hold nothing for long, and are not counted.
+//! always for somebody else; and the queue is served in turns (see [`queue`](super::queue)). Calls that are
+//! answered on the spot hold nothing, and are not counted.
 
 use hashbrown::HashMap;
 

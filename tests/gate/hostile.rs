@@ -12,19 +12,25 @@ use super::transport::{Over, anywhere};
 const HUGE: [u8; 9] = [2, 0, 0, 1, 0, 0, 0, 0, 0];
 
 /// Both say something to a router of these options; the hostile one must see the end of its connection, the honest one an echo.
-async fn attack(options: RouterOptions, hostile: impl FnOnce(&mut Stranger) + Send + 'static) -> Echo {
+///
+/// The honest one comes back, still connected: its end is not to be mistaken for the other's.
+async fn attack(
+    options: RouterOptions,
+    hostile: impl FnOnce(&mut Stranger) + Send + 'static,
+) -> (Echo, Stranger) {
     let echo = Echo::start(options).await;
     let address = echo.address;
-    blocking(move || {
+    let honest = blocking(move || {
         let mut honest = Stranger::dealer(address, b"");
         honest.echoes(b"before");
         let mut stranger = Stranger::connect(address);
         hostile(&mut stranger);
         stranger.hears_the_end();
         honest.echoes(b"after");
+        honest
     })
     .await;
-    echo
+    (echo, honest)
 }
 
 /// As [`attack`], after a handshake: the connection must end by this violation.
@@ -34,14 +40,14 @@ async fn violates(options: RouterOptions, said: Vec<u8>, violation: Violation) {
         // It may be cut off before it has said all.
         let _ = std::io::Write::write_all(&mut stranger.0, &said);
     };
-    let mut echo = attack(options, hostile).await;
+    let (mut echo, _honest) = attack(options, hostile).await;
     assert_eq!(echo.next_closed().await, CloseReason::Violation(violation));
     assert_eq!(echo.counters().await.violations(), 1);
 }
 
 #[tokio::test]
 async fn a_frame_that_claims_2_to_the_40_bytes_in_place_of_a_ready() {
-    let echo =
+    let (echo, _honest) =
         attack(RouterOptions::router(), |stranger| stranger.say(&[&greeting()[..], &HUGE].concat())).await;
     assert_eq!(echo.counters().await.refused, 1);
 }
@@ -50,7 +56,7 @@ async fn a_frame_that_claims_2_to_the_40_bytes_in_place_of_a_ready() {
 async fn a_ready_that_claims_2_to_the_40_bytes() {
     let mut huge = HUGE;
     huge[0] |= 4;
-    let echo =
+    let (echo, _honest) =
         attack(RouterOptions::router(), move |stranger| stranger.say(&[&greeting()[..], &huge].concat()))
             .await;
     assert_eq!(echo.counters().await.refused, 1);
@@ -84,7 +90,7 @@ async fn an_unknown_command() {
 
 #[tokio::test]
 async fn another_protocol() {
-    let echo =
+    let (echo, _honest) =
         attack(RouterOptions::router(), |stranger| stranger.say(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"))
             .await;
     assert_eq!(echo.counters().await.refused, 1);
@@ -94,7 +100,7 @@ async fn another_protocol() {
 async fn silence_is_ended_by_the_time_out() {
     let options = RouterOptions { handshake_timeout: Duration::from_millis(200), ..RouterOptions::router() };
     let started = Instant::now();
-    let echo = attack(options, |_| ()).await;
+    let (echo, _honest) = attack(options, |_| ()).await;
     assert!(started.elapsed() >= Duration::from_millis(200));
     assert_eq!(echo.counters().await.handshake_timeouts, 1);
 }
@@ -102,7 +108,7 @@ async fn silence_is_ended_by_the_time_out() {
 #[tokio::test]
 async fn a_handshake_that_never_gets_further_is_ended_by_the_time_out() {
     let options = RouterOptions { handshake_timeout: Duration::from_millis(200), ..RouterOptions::router() };
-    let echo = attack(options, |stranger| stranger.say(&greeting())).await;
+    let (echo, _honest) = attack(options, |stranger| stranger.say(&greeting())).await;
     assert_eq!(echo.counters().await.handshake_timeouts, 1);
 }
 
