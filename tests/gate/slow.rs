@@ -16,7 +16,7 @@ const MUCH: usize = 32 << 20;
 async fn one_that_never_reads_is_closed_and_others_go_on() {
     let mut echo = Echo::start(RouterOptions { outstanding_limit: 4 << 20, ..RouterOptions::router() }).await;
     let address = echo.address;
-    blocking(move || {
+    let honest = blocking(move || {
         let mut honest = Stranger::dealer(address, b"");
         let mut deaf = Stranger::dealer(address, b"");
         let message = frame(0, &[0; 60_000]);
@@ -28,9 +28,11 @@ async fn one_that_never_reads_is_closed_and_others_go_on() {
             honest.echoes(&round.to_be_bytes());
         }
         honest.echoes(b"after");
+        honest
     })
     .await;
     assert_eq!(echo.next_closed().await, CloseReason::TooSlow);
+    drop(honest);
     let counters = echo.until(|counters| counters.closed == 2).await;
     assert_eq!(counters.too_slow, 1);
 }
