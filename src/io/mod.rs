@@ -40,7 +40,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use link::{CloseReason, SendError};
 pub use local::{Dialling, Link, LocalLink, LocalPort, Port, local};
 pub use router::{Router, RouterEvent, RouterOptions};
-pub use spin::Spin;
+pub use spin::{Request as SpinRequest, Spin, request as request_spin};
 pub use stream::{Network, Peer, PeerAddress};
 pub use thread::IoThread;
 #[cfg(feature = "tls")]

@@ -48,7 +48,7 @@ thread_local! {
 }
 
 /// Asks this IO thread to spin, until the guard is dropped. The most eager of all who ask decides.
-pub(crate) fn request(spin: Spin) -> Request {
+pub fn request(spin: Spin) -> Request {
     SPINNER.with(|spinner| {
         spinner.requests[spin as usize].set(spinner.requests[spin as usize].get() + 1);
         if spinner.mode() != Spin::Off && !spinner.running.replace(true) {
@@ -60,7 +60,7 @@ pub(crate) fn request(spin: Spin) -> Request {
 }
 
 /// See [`request`].
-pub(crate) struct Request(Spin);
+pub struct Request(Spin);
 
 impl Drop for Request {
     fn drop(&mut self) {
