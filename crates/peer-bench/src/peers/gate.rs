@@ -18,21 +18,21 @@ use crate::rounds::Cell;
 /// All peers of this file.
 pub fn all() -> Vec<Box<dyn Peer>> {
     let gate = |name, about| Gate { name, about, both: true, spin: Spin::Off, tls: false };
+    let at_server = "selfsame's socket layer with its gate at the server, and the bare zeromq crate at the client: a message a call";
     let all = [
+        Gate { both: false, ..gate("gate-server", at_server) },
         Gate {
             both: false,
-            ..gate(
-                "gate-server",
-                "selfsame's socket layer with its gate at the server, and the bare zeromq crate at the client: a message a call",
-            )
+            spin: Spin::Adaptive,
+            ..gate("gate-server-spin", "the same with adaptive spin at the server")
         },
         gate("gate-both", "selfsame's socket layer with a gate at both ends: a message a call"),
-        Gate { spin: Spin::Adaptive, ..gate("gate-both-spin", "the same with adaptive spin at both ends") },
-        Gate { tls: true, ..gate("gate-both-tls", "the same over TLS, without spin") },
+        Gate { spin: Spin::Adaptive, ..gate("gate-both-spin", "a gate at both ends, and adaptive spin") },
+        Gate { tls: true, ..gate("gate-both-tls", "a gate at both ends, over TLS") },
         Gate {
             spin: Spin::Adaptive,
             tls: true,
-            ..gate("gate-both-tls-spin", "the same over TLS, with adaptive spin")
+            ..gate("gate-both-tls-spin", "a gate at both ends, over TLS, and adaptive spin")
         },
     ];
     all.into_iter().map(|peer| Box::new(peer) as _).collect()
