@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::close::CloseReason;
 use super::endpoint::Endpoint;
 use super::gate::Common;
-use super::link::CloseReason;
 use super::places::Place;
 use super::router::{Router, RouterEvent, RouterOptions, encoded_size};
 use super::spin::{self, Cause};

@@ -15,10 +15,11 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
 
+use super::close::CloseReason;
 use super::endpoint::Endpoint;
 use super::gate::Entry;
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
-use super::link::{CloseReason, Link, LinkLimits, Links, News, Order, SendError, Sums};
+use super::link::{Link, LinkLimits, Links, News, Order, SendError, Sums};
 use super::places::One;
 use super::relay::{Bounds, Joined, Relay};
 use super::router::{COMMANDS, encoded_size};

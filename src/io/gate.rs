@@ -15,8 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use zeromq::Socket as _;
 
 use super::branch::{Deputy, Handed};
+use super::close::CloseReason;
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, connect, shake};
-use super::link::{CloseReason, Link, Links, Sums};
+use super::link::{Link, Links, Sums};
 use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;

@@ -18,6 +18,7 @@
 mod backlog;
 mod branch;
 mod budget;
+mod close;
 mod dealer;
 mod descriptors;
 mod endpoint;
@@ -35,9 +36,10 @@ mod throttle;
 #[cfg(feature = "tls")]
 mod tls;
 
+pub use close::CloseReason;
 pub use dealer::{Dealer, DealerEvent, DealerOptions, DialError};
 pub use endpoint::{Endpoint, EndpointError};
-pub use link::{CloseReason, SendError};
+pub use link::SendError;
 pub use local::{Dialling, Link, LocalLink, LocalPort, Port, local};
 pub use router::{Router, RouterEvent, RouterOptions};
 pub use spin::{Request as SpinRequest, Spin, request as request_spin};

@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::backlog::{Backlog, poll_read, with_scratch};
-use super::link::{CloseReason, Link, Links, Order};
+use super::close::CloseReason;
+use super::link::{Link, Links, Order};
 use super::spin::{self, Cause};
 use super::throttle::{Rates, Throttle};
 use crate::protocol::gate::{Bucket, Rate};

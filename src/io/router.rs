@@ -16,10 +16,11 @@ use tokio::time::timeout;
 use zeromq::{SocketRecv, SocketSend, ZmqMessage};
 
 use super::branch::{Branch, Handed, News as BranchNews, Remote};
+use super::close::CloseReason;
 use super::descriptors;
 use super::endpoint::Endpoint;
 use super::gate::{Common, Door, Gate};
-use super::link::{CloseReason, Link, LinkLimits, News, Order, SendError};
+use super::link::{Link, LinkLimits, News, Order, SendError};
 use super::relay::Bounds;
 use super::spin::Spin;
 use super::stream::{Listener, Peer};

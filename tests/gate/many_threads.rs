@@ -45,7 +45,7 @@ async fn connections_of_all_threads_are_answered_counted_and_limited_together() 
 async fn what_is_unfinished_on_one_thread_is_closed_for_what_comes_on_another() {
     let mut echo = Echo::start(RouterOptions { unfinished_limit: 1 << 20, ..three() }).await;
     let address = echo.address;
-    blocking(move || {
+    let _all = blocking(move || {
         // One of them is on each thread, and none is too much by itself.
         let mut hostile: Vec<_> = (0..3).map(|_| Stranger::dealer(address, b"")).collect();
         for stranger in &mut hostile {
@@ -54,6 +54,7 @@ async fn what_is_unfinished_on_one_thread_is_closed_for_what_comes_on_another() 
         }
         let mut honest = Stranger::dealer(address, b"");
         honest.echoes(b"beside them");
+        (honest, hostile)
     })
     .await;
     assert_eq!(echo.next_closed().await, CloseReason::Unfinished);
