@@ -1,7 +1,7 @@
 //! What threads share in selfsame, tried in every order in which they can take their turns, or in very many.
 //!
-//! The machines are owned by one thread; what is shared lies in few small files: [`client`], [`publisher`], [`subscriber`], [`store`], [`derived`] and
-//! [`server`] compile those of the library a second time, the same text, against locks, atomics and queues that hand the choice of the next thread to a scheduler. Each
+//! The machines are owned by one thread; what is shared lies in few small files: `client`, `publisher`, `subscriber`, `store`, `derived` and
+//! `server` compile those of the library a second time, the same text, against locks, atomics and queues that hand the choice of the next thread to a scheduler. Each
 //! model plays one story with threads over them, and says what must hold whoever comes first. A planted bug for each shows that it can fail.
 //!
 //! It is not a model of memory orders: all threads see all writes at once. What the library shares by atomics alone is counters and flags,
