@@ -71,7 +71,7 @@ impl Deputy {
 
 /// What a branch is told.
 enum Order {
-    Send(ConnectionId, Vec<Bytes>, Arc<Waiting>),
+    Send(ConnectionId, Vec<Bytes>, Arc<AtomicUsize>),
     Close(ConnectionId),
     CloseFor(ConnectionId, String),
     TooSlow(ConnectionId),
@@ -97,14 +97,11 @@ impl Heard {
     }
 }
 
-/// Bytes on their way to a branch, for one connection.
-#[derive(Default)]
-struct Waiting(AtomicUsize);
-
 /// A connection of a branch, as the owner knows it.
 pub(super) struct Remote {
     pub branch: usize,
-    waiting: Arc<Waiting>,
+    /// Bytes on their way to the branch, and those that its socket holds.
+    waiting: Arc<AtomicUsize>,
     outstanding: Arc<AtomicUsize>,
     /// By its owner, who wants to hear no more of it.
     pub closed: Cell<bool>,
@@ -113,7 +110,7 @@ pub(super) struct Remote {
 impl Remote {
     /// Bytes handed over and not yet written.
     pub fn outstanding(&self) -> usize {
-        self.waiting.0.load(Ordering::Relaxed) + self.outstanding.load(Ordering::Relaxed)
+        self.waiting.load(Ordering::Relaxed) + self.outstanding.load(Ordering::Relaxed)
     }
 }
 
@@ -179,7 +176,7 @@ impl Branch {
     }
 
     pub fn send(&self, to: ConnectionId, remote: &Remote, frames: Vec<Bytes>) {
-        remote.waiting.0.fetch_add(encoded_size(&frames), Ordering::Relaxed);
+        remote.waiting.fetch_add(encoded_size(&frames), Ordering::Relaxed);
         self.order(Order::Send(to, frames, remote.waiting.clone()));
     }
 
@@ -301,7 +298,7 @@ impl Pump {
                 let size = encoded_size(&frames);
                 // One that is gone, or does not read, is on its way to the owner as closed.
                 let _ = self.router.send(to, frames);
-                waiting.0.fetch_sub(size, Ordering::Relaxed);
+                waiting.fetch_sub(size, Ordering::Relaxed);
             }
             Order::Close(who) => self.router.close(who),
             Order::CloseFor(who, why) => self.router.close_for(who, &why),

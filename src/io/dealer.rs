@@ -239,7 +239,7 @@ impl Dealer {
         let socket =
             self.socket.as_mut().filter(|_| self.link.order() == Order::Relay).ok_or(SendError::Gone)?;
         let size = encoded_size(&frames);
-        if !self.links.has_room(&self.link, size) {
+        if !self.links.limits.has_room(self.link.outstanding(), size) {
             return Err(SendError::Full);
         }
         let message = ZmqMessage::try_from(frames).map_err(|_| SendError::Gone)?;

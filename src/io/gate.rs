@@ -74,19 +74,6 @@ pub(crate) enum Door {
     Closed,
 }
 
-impl Door {
-    /// The next one of those that another thread accepted.
-    async fn handed(&mut self) -> Handed {
-        match self {
-            Door::Hall(handed) => match handed.recv().await {
-                Some(handed) => handed,
-                None => std::future::pending().await,
-            },
-            Door::Street(..) | Door::Closed => std::future::pending().await,
-        }
-    }
-}
-
 /// See the module.
 pub(crate) struct Gate {
     pub links: Rc<Links>,
@@ -309,7 +296,11 @@ impl Gate {
                         let (stream, address) = listener.accept().await?;
                         Ok(Entering::Accepted(stream, address))
                     }
-                    door => Ok(Entering::Handed(door.handed().await)),
+                    Door::Hall(handed) => match handed.recv().await {
+                        Some(handed) => Ok(Entering::Handed(handed)),
+                        None => std::future::pending().await,
+                    },
+                    Door::Closed => std::future::pending().await,
                 };
             }
             greeted.await;

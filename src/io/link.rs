@@ -64,6 +64,13 @@ pub(crate) struct LinkLimits {
     pub idle_timeout: Option<Duration>,
 }
 
+impl LinkLimits {
+    /// Whether `bytes` more may be handed over. A single message may be longer than the limit, or none of its size could ever be sent.
+    pub fn has_room(&self, outstanding: usize, bytes: usize) -> bool {
+        outstanding == 0 || outstanding.saturating_add(bytes) <= self.outstanding
+    }
+}
+
 /// One connection behind a gate.
 pub(crate) struct Link {
     pub id: ConnectionId,
@@ -372,11 +379,6 @@ impl Links {
     /// How many connections the crate's socket `core` has.
     pub fn count_of(&self, core: u64) -> usize {
         self.table.borrow().values().filter(|link| link.core == core).count()
-    }
-
-    /// Whether `bytes` more may be handed over. A single message may be longer than the limit, or none of its size could ever be sent.
-    pub fn has_room(&self, link: &Link, bytes: usize) -> bool {
-        link.outstanding() == 0 || link.outstanding().saturating_add(bytes) <= self.limits.outstanding
     }
 
     pub fn handed_over(&self, link: &Link, bytes: usize) {

@@ -337,8 +337,7 @@ impl Router {
             if remote.closed.get() {
                 return Err(SendError::Gone);
             }
-            let (outstanding, size) = (remote.outstanding(), encoded_size(&frames));
-            if outstanding > 0 && outstanding.saturating_add(size) > self.gate.options.outstanding_limit {
+            if !self.gate.links.limits.has_room(remote.outstanding(), encoded_size(&frames)) {
                 branch.too_slow(to, remote);
                 return Err(SendError::Full);
             }
@@ -347,7 +346,7 @@ impl Router {
         }
         let link = self.open_link(to)?;
         let size = encoded_size(&frames);
-        if !self.gate.links.has_room(&link, size) {
+        if !self.gate.links.limits.has_room(link.outstanding(), size) {
             link.close(CloseReason::TooSlow);
             return Err(SendError::Full);
         }

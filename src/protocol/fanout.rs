@@ -402,9 +402,8 @@ impl Subscriber {
     /// Whether it may read the topic of this topic frame.
     fn may_read(&self, topic: &[u8]) -> bool {
         let Some(permit) = &self.permit else { return true };
-        let name = topic.split(|byte| *byte == b'/').next().unwrap_or_default();
         // No contract has a topic whose name is not text.
-        std::str::from_utf8(name).is_ok_and(permit)
+        std::str::from_utf8(name_of(topic)).is_ok_and(permit)
     }
 
     /// Names of the topics that it asked for and may not read, up to `limit` bytes.
@@ -412,7 +411,7 @@ impl Subscriber {
         let mut names: Vec<String> = Vec::new();
         let mut bytes = 0;
         for prefix in &self.denied {
-            let name = String::from_utf8_lossy(prefix.split(|byte| *byte == b'/').next().unwrap_or_default());
+            let name = String::from_utf8_lossy(name_of(prefix));
             // Sorted, so those of one topic follow each other.
             if names.last().is_some_and(|last| *last == name) {
                 continue;
@@ -486,6 +485,11 @@ impl Subscriber {
             self.queue.put_numbers(Bytes::from_static(BEACON), beacon);
         }
     }
+}
+
+/// The topic's name in a topic frame, or in the prefix of one.
+fn name_of(topic: &[u8]) -> &[u8] {
+    topic.split(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 fn unsubscribe(index: &mut Prefixes<Vec<usize>>, prefix: &[u8], slot: usize) {

@@ -61,6 +61,11 @@ impl Shares {
         self.sources.get(&source).copied().unwrap_or_default()
     }
 
+    /// Whether a further handler, of so many places in all, may run a call of this source.
+    pub fn may_run(&self, source: Source, places: usize) -> bool {
+        self.of(source).running < most(places)
+    }
+
     /// A call waits for a handler, or a handler runs it.
     pub fn take(&mut self, execution: Execution, source: Source, bytes: usize, running: bool) {
         self.give(execution);

@@ -12,7 +12,7 @@ fn three() -> RouterOptions {
     RouterOptions { threads: 3, ..RouterOptions::router() }
 }
 
-/// The names of this process's threads that begin so, and how many there are of each.
+/// How many threads of this process have a name that begins so.
 fn threads(prefix: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let name =

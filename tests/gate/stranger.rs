@@ -8,6 +8,8 @@ use selfsame::GateCounters;
 use selfsame::io::{CloseReason, Endpoint, IoThread, Router, RouterEvent, RouterOptions};
 use tokio::sync::{mpsc, oneshot};
 
+pub use selfsame_relay::honest::{frame, greeting, ready};
+
 use super::transport::{Line, Over, anywhere};
 
 /// Longer than anything takes here; only a bug makes a test wait for it.
@@ -112,33 +114,6 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 /// A ZMTP peer.
 pub struct Stranger<S = Line>(pub S);
-
-pub fn greeting() -> [u8; 64] {
-    let mut greeting = [0; 64];
-    greeting[0] = 0xff;
-    greeting[8] = 1;
-    greeting[9] = 0x7f;
-    greeting[10..12].copy_from_slice(&[3, 1]); // as libzmq 4.3 does
-    greeting[12..16].copy_from_slice(b"NULL");
-    greeting
-}
-
-pub fn ready(kind: &str, identity: &[u8]) -> Vec<u8> {
-    let mut body = b"\x05READY\x0bSocket-Type".to_vec();
-    body.extend_from_slice(&(kind.len() as u32).to_be_bytes());
-    body.extend_from_slice(kind.as_bytes());
-    body.extend_from_slice(b"\x08Identity");
-    body.extend_from_slice(&(identity.len() as u32).to_be_bytes());
-    body.extend_from_slice(identity);
-    [&[4, body.len() as u8], &body[..]].concat()
-}
-
-pub fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
-    match u8::try_from(body.len()) {
-        Ok(length) => [&[flags, length], body].concat(),
-        Err(_) => [&[flags | 2], &(body.len() as u64).to_be_bytes()[..], body].concat(),
-    }
-}
 
 impl Stranger<Line> {
     pub fn connect(address: &str) -> Stranger {

@@ -4,9 +4,8 @@ use std::io::{self, ErrorKind};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-const MORE: u8 = 0b001;
-const LONG: u8 = 0b010;
-const COMMAND: u8 = 0b100;
+use crate::honest::{COMMAND, LONG, MORE};
+
 const GREETING: usize = 64;
 /// Far more than either side ever sends.
 const LONGEST: u64 = 64 * 1024 * 1024;

@@ -99,17 +99,15 @@ impl Engine {
         let incoming = incoming(call, method.info, principal, source, self.settings.dedup.retention);
         let context = &incoming.context;
         tracing::debug!(method = method.info.name, principal = %context.principal(), nonce = %context.nonce(), "executes");
-        if self.handlers.len() < self.settings.concurrency && self.may_have_a_handler(source) {
+        if self.handlers.len() < self.settings.concurrency
+            && self.shares.may_run(source, self.settings.concurrency)
+        {
             self.begin(execution, incoming);
         } else {
             let deadline = incoming.context.deadline();
             self.shares.take(execution, source, incoming.body.len(), false);
             self.queue.push(Waiting { execution, incoming, deadline });
         }
-    }
-
-    fn may_have_a_handler(&self, source: Source) -> bool {
-        self.shares.of(source).running < most(self.settings.concurrency)
     }
 
     /// A handler's place is free: its handler runs, if need be when the store has taken the call in.
@@ -170,8 +168,7 @@ impl Engine {
 
     pub(super) fn start_queued(&mut self) {
         while self.handlers.len() < self.settings.concurrency {
-            let shares = &self.shares;
-            let may = |source| shares.of(source).running < most(self.settings.concurrency);
+            let may = |source| self.shares.may_run(source, self.settings.concurrency);
             let Some(Waiting { execution, incoming, deadline }) = self.queue.pop(may) else { return };
             self.shares.give(execution);
             if deadline <= Instant::now() {

@@ -13,13 +13,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::secure::Certificates;
 
+pub use selfsame_relay::honest::{COMMAND, LONG, MORE, frame, greeting, long_header, ready};
+
 /// Longer than anything takes; what is waited for so long does not come.
 pub const PATIENCE: Duration = Duration::from_secs(15);
-
-/// A frame's flags.
-pub const MORE: u8 = 1;
-pub const LONG: u8 = 2;
-pub const COMMAND: u8 = 4;
 
 /// The longest frame that an attacker takes: more than a victim ever sends.
 const LONGEST: u64 = 64 << 20;
@@ -28,43 +25,6 @@ const LONGEST: u64 = 64 << 20;
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
-
-/// The 64 bytes that begin a connection.
-pub fn greeting() -> [u8; 64] {
-    let mut greeting = [0; 64];
-    greeting[0] = 0xff;
-    greeting[8] = 1;
-    greeting[9] = 0x7f;
-    greeting[10..12].copy_from_slice(&[3, 1]); // as libzmq 4.3 does
-    greeting[12..16].copy_from_slice(b"NULL");
-    greeting
-}
-
-/// The command that follows it.
-pub fn ready(kind: &str, identity: &[u8]) -> Vec<u8> {
-    let mut body = b"\x05READY\x0bSocket-Type".to_vec();
-    body.extend_from_slice(&(kind.len() as u32).to_be_bytes());
-    body.extend_from_slice(kind.as_bytes());
-    body.extend_from_slice(b"\x08Identity");
-    body.extend_from_slice(&(identity.len() as u32).to_be_bytes());
-    body.extend_from_slice(identity);
-    frame(COMMAND, &body)
-}
-
-/// A frame, in its short form if that can be.
-pub fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
-    match u8::try_from(body.len()) {
-        Ok(length) => [&[flags, length], body].concat(),
-        Err(_) => [&long_header(flags, body.len() as u64)[..], body].concat(),
-    }
-}
-
-/// The beginning of a frame that says it has so many bytes, in the long form.
-pub fn long_header(flags: u8, length: u64) -> [u8; 9] {
-    let mut header = [flags | LONG, 0, 0, 0, 0, 0, 0, 0, 0];
-    header[1..].copy_from_slice(&length.to_be_bytes());
-    header
-}
 
 /// The frames of a message.
 pub fn message<B: AsRef<[u8]>>(frames: &[B]) -> Vec<u8> {
