@@ -90,6 +90,8 @@ pub struct Start {
     pub note: Option<u64>,
     /// Its key, if it has one: a nonce.
     pub key: Option<String>,
+    /// When it was asked for.
+    pub at: u64,
     /// When its caller stops waiting.
     pub deadline: u64,
 }
@@ -172,9 +174,9 @@ impl fmt::Display for Entry {
         let text = |word: &Option<String>| word.clone().unwrap_or("-".into());
         let hex = |number: Option<u64>| number.map_or("-".into(), |number| format!("{number:x}"));
         match self {
-            Entry::Start(Start { call, time, method, hash, note, key, deadline }) => {
+            Entry::Start(Start { call, time, method, hash, note, key, at, deadline }) => {
                 let (note, key) = (hex(*note), text(key));
-                write!(f, "start {call} {time} {method} {hash:x} {note} {key} {deadline}")
+                write!(f, "start {call} {time} {method} {hash:x} {note} {key} {at} {deadline}")
             }
             Entry::Save(Saved { call, method, hash, note, server, bytes }) => {
                 write!(f, "save {call} {method} {hash:x} {} {server} ", hex(*note))?;
@@ -200,6 +202,7 @@ impl FromStr for Entry {
                 hash: words.hex()?,
                 note: words.optional_hex()?,
                 key: words.optional()?,
+                at: words.number()?,
                 deadline: words.number()?,
             })),
             "save" => Ok(Entry::Save(Saved {
@@ -308,6 +311,7 @@ mod tests {
             hash: u64::MAX,
             note: None,
             key: Some("k-1".into()),
+            at: 6,
             deadline: 9,
         };
         let bytes = vec![0, 1, 0xfe];

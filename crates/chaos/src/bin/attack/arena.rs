@@ -66,12 +66,14 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
     if options.keep {
         println!("kept: {}", folder.keep().display());
     }
-    let through = verdicts.iter().filter(|verdict| verdict.got_through()).count();
-    println!(
-        "{}",
-        if through == 0 { "NOTHING GOT THROUGH".into() } else { format!("{through} GOT THROUGH") }
-    );
-    Ok(if through == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // The last lines of a long log are those that are read.
+    let through: Vec<_> = verdicts.iter().filter(|verdict| verdict.got_through()).collect();
+    through.iter().for_each(|verdict| println!("{verdict}"));
+    match through.len() {
+        0 => println!("NOTHING GOT THROUGH"),
+        count => println!("{count} GOT THROUGH"),
+    }
+    Ok(if through.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A victim and its good client.

@@ -65,7 +65,9 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut orders = child::orders();
     let dismissed = async {
         while let Some(order) = orders.recv().await {
-            client.healing.set(order == "heal" || client.healing.get());
+            if order == "heal" && !client.healing.replace(true) {
+                println!("heals");
+            }
         }
     };
     let report = async {
@@ -236,6 +238,7 @@ impl Client {
     /// Writes down that a call is asked for.
     fn start(&self, what: &Saved, key: Option<String>, patience: Duration) -> Start {
         self.times.set(self.times.get() + 1);
+        let at = log::now();
         let start = Start {
             call: what.call.clone(),
             time: self.times.get(),
@@ -243,7 +246,8 @@ impl Client {
             hash: what.hash,
             note: what.note,
             key,
-            deadline: log::now() + patience.as_micros() as u64,
+            at,
+            deadline: at + patience.as_micros() as u64,
         };
         self.write(Entry::Start(start.clone()));
         start

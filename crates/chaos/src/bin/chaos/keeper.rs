@@ -38,6 +38,8 @@ pub struct Doing {
     pub life: u64,
     /// A server: it listens. A client: it has nothing more to ask.
     pub ready: bool,
+    /// There are no more faults, and it knows: a server listens in a life that met none, a client has heard of it.
+    pub heals: bool,
     /// A client: it had a reply.
     pub answered: bool,
     /// A client: calls of which it is still unknown what became of them.
@@ -201,6 +203,9 @@ impl Keeper {
             (None, Role::Client) if line == "answered" => {
                 self.doing.send_modify(|doing| doing.answered = true);
             }
+            (None, Role::Client) if line == "heals" => {
+                self.doing.send_modify(|doing| doing.heals = true);
+            }
             (Some(("counts", counts)), _) => life.counts = tally::parse_counts(counts),
             (Some(("listening", endpoint)), Role::Server { relay, .. }) => {
                 let address = endpoint.trim_start_matches("tcp://").parse().ok();
@@ -208,7 +213,11 @@ impl Keeper {
                     self.tally.violation(format!("a server listens on {endpoint:?}"));
                 }
                 relay.point_at(address);
-                self.doing.send_modify(|doing| doing.ready = true);
+                let heals = self.healing && !life.killed;
+                self.doing.send_modify(|doing| {
+                    doing.ready = true;
+                    doing.heals = heals;
+                });
             }
             (Some(("healed", unknown)), Role::Client) => {
                 let unknown = unknown.parse().unwrap_or(u64::MAX);

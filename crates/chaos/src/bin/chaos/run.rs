@@ -74,9 +74,12 @@ pub async fn run(options: &Options, folder: &Path) -> Result<Report> {
         .map_err(|_| "some client gets no reply, before any fault")?;
     cast.rage(options).await?;
     let healed = Instant::now();
-    let healed_at = selfsame_chaos::log::now();
     // What went wrong until then is worth reading all the same.
-    if let Err(error) = cast.heal().await {
+    if let Err(error) = cast.calm().await {
+        tally.violation(error.to_string());
+    }
+    let healed_at = selfsame_chaos::log::now();
+    if let Err(error) = cast.settle().await {
         tally.violation(error.to_string());
     }
     let unknown = cast.clients.iter().map(|place| place.doing.borrow().unknown).sum();
@@ -234,8 +237,8 @@ impl Cast {
         Ok(())
     }
 
-    /// No more faults: everybody becomes well, and the clients learn what became of their calls.
-    async fn heal(&mut self) -> Result<()> {
+    /// No more faults: everybody has a whole life, and knows. What is asked from then on has to be answered.
+    async fn calm(&mut self) -> Result<()> {
         for relay in &self.relays {
             relay.set_faults(Faults { percent: 0 });
         }
@@ -245,14 +248,21 @@ impl Cast {
         while let Some(ended) = self.blows.join_next().await {
             ended??;
         }
-        for place in self.servers.iter().chain(&self.clients) {
-            place.order(Order::Heal);
-        }
-        let unfinished = "some client has calls that do not end, long after the faults";
-        all(&self.clients, |doing| doing.ready).await.map_err(|_| unfinished)?;
-        all(&self.servers, |doing| doing.ready)
+        self.servers.iter().for_each(|place| place.order(Order::Heal));
+        all(&self.servers, |doing| doing.heals)
             .await
             .map_err(|_| "some server does not start after the faults")?;
+        self.clients.iter().for_each(|place| place.order(Order::Heal));
+        all(&self.clients, |doing| doing.heals)
+            .await
+            .map_err(|_| "some client does not hear that all is healed")?;
+        Ok(())
+    }
+
+    /// All calls end.
+    async fn settle(&mut self) -> Result<()> {
+        let unfinished = "some client has calls that do not end, long after the faults";
+        all(&self.clients, |doing| doing.ready).await.map_err(|_| unfinished)?;
         // What the relays still hold arrives when its calls are long done; it must have no effect either.
         while self.relays.iter().any(Relay::holds_messages) {
             tokio::time::sleep(Duration::from_millis(50)).await;

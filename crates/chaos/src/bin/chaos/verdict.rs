@@ -173,7 +173,7 @@ impl Judge {
         self.asked += 2;
         let call = self.asked;
         let fact = Fact::Call { call, purpose, class, key, body: start.hash, tally: None, deadline };
-        self.checker.take(start.deadline, fact);
+        self.checker.take(start.at, fact);
         if let Some(body) = start.note {
             // The note's own call: made by the handler, and known to the client by its reply alone.
             let purpose = purpose | NOTE;
@@ -187,7 +187,7 @@ impl Judge {
                 tally: None,
                 deadline,
             };
-            self.checker.take(start.deadline, fact);
+            self.checker.take(start.at, fact);
         }
         Ok(call)
     }
