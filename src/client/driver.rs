@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 
 use super::places::Desk;
 use super::{Command, Failed, Finished, Order};
@@ -91,6 +92,8 @@ pub(super) struct Driver {
     desk: Desk<Handle, Open>,
     contracts: HashSet<u64>,
     encoder: Encoder,
+    /// Commands and entries taken in this turn.
+    taken: usize,
     /// Messages for which the connection has no room yet.
     held: VecDeque<Vec<Bytes>>,
     limits: wire::Limits,
@@ -107,8 +110,11 @@ pub(super) struct Open {
 
 /// A connection that stood for so long was a good one, whether or not a call was answered on it.
 const STABLE: Duration = Duration::from_secs(1);
-/// Commands taken in one go before what they lead to is sent: enough to coalesce a burst into few messages.
-const BATCH: usize = 256;
+/// Commands and replies taken in one turn, before what they lead to is sent: one message's worth. Were it all that is at hand, then server and client would
+/// wait for each other, the one idle while the other works; were it much less, waking each other up would cost more than the calls.
+const TURN: usize = 32;
+/// Where many calls are in flight a turn takes this part of them: the other parts are enough to keep the server busy, and fewer messages cost less.
+const PARTS: usize = 4;
 
 impl Driver {
     pub(super) fn new(
@@ -132,6 +138,7 @@ impl Driver {
             desk,
             contracts: HashSet::new(),
             encoder: Encoder::new(limits),
+            taken: 0,
             held: VecDeque::new(),
             limits,
             options,
@@ -145,6 +152,7 @@ impl Driver {
         let _spins = spin::request(spin);
         loop {
             let tick = self.machine.next_tick().map(|moment| self.origin + moment);
+            self.taken = 0;
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -153,9 +161,13 @@ impl Driver {
                 () = sleep_until(tick) => {}
                 event = step(&mut self.state) => self.event(event),
             }
-            self.take_what_is_at_hand();
+            let more = self.take_what_is_at_hand();
             self.machine.tick(self.now());
             self.act();
+            if more {
+                // What was said is on its way, and answered, while the rest is looked at.
+                yield_now().await;
+            }
         }
     }
 
@@ -163,15 +175,17 @@ impl Driver {
         self.origin.elapsed()
     }
 
-    fn take_what_is_at_hand(&mut self) {
-        for _ in 0..BATCH {
+    /// Up to one turn's worth. Returns whether there may be more.
+    fn take_what_is_at_hand(&mut self) -> bool {
+        let turn = (self.desk.len() / PARTS).max(TURN);
+        while self.taken < turn {
             let command = self.commands.try_recv().ok();
             let event = match &mut self.state {
                 State::Up(link) => link.try_next(),
                 State::Down(_) | State::Dialling(_) => None,
             };
             if command.is_none() && event.is_none() {
-                break;
+                return false;
             }
             if let Some(command) = command {
                 self.command(command);
@@ -180,10 +194,12 @@ impl Driver {
                 self.event(Event::Link(event));
             }
         }
+        true
     }
 
     fn command(&mut self, command: Command) {
         spin::note(Cause::Asked);
+        self.taken += 1;
         match command {
             Command::Contract(interface) => self.contract(interface),
             Command::Start { ticket, order, done } => self.start(ticket, *order, done),
@@ -284,6 +300,7 @@ impl Driver {
     fn message(&mut self, frames: &[Bytes]) {
         match wire::decode(frames, &self.limits) {
             Ok(decoded) => {
+                self.taken += decoded.entries.len();
                 for entry in decoded.entries {
                     match entry {
                         Ok(entry) => {

@@ -68,6 +68,11 @@ impl<H: Copy + Eq + Hash, C> Desk<H, C> {
         self.calls.insert(handle, (ticket, call));
     }
 
+    /// Calls that are not concluded.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
     pub fn call(&self, handle: H) -> Option<&C> {
         Some(&self.calls.get(&handle)?.1)
     }

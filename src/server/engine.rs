@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 
 use super::builder::Settings;
 use super::counters::ServerCounters;
@@ -61,6 +62,8 @@ pub(super) struct Engine {
     incarnation: Incarnation,
     /// Why the store has stopped, and with it this server.
     stopped: Option<String>,
+    /// Entries and events taken in this turn.
+    taken: usize,
 }
 
 /// Where the records of a server live.
@@ -83,10 +86,11 @@ impl Clock {
     }
 }
 
-/// Messages taken in one go before replies are flushed: enough to coalesce, few enough that the first reply does not wait for long.
-const BATCH: usize = 64;
-/// No further message is taken in this go after so long: one of thousands of entries takes as long as hundreds of others.
-const TURN: Duration = Duration::from_micros(500);
+/// Entries and events after which no further message is taken in a turn, and what there is to reply is sent: the client works on that meanwhile. A message of
+/// more entries is replied to as one.
+const TURN: usize = 32;
+/// No further message is taken in a turn after so long: handlers may take up to 50 µs each on this thread.
+const TURN_TIME: Duration = Duration::from_micros(500);
 /// How often housekeeping runs: late handlers, counters, and a look whether there is something to sweep.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// How soon the next round of sweeping follows while there is more: a round is some tens of microseconds, so calls hardly notice, and a million keys that
@@ -130,6 +134,7 @@ impl Engine {
             drain_until: None,
             incarnation,
             stopped: None,
+            taken: 0,
         }
     }
 
@@ -144,6 +149,7 @@ impl Engine {
         loop {
             let again = [self.replica.next_tick(), self.sweep_again].into_iter().flatten().min();
             let again = again.map(|at| self.clock.origin + at);
+            self.taken = 0;
             tokio::select! {
                 event = self.port.next() => match event {
                     Some(event) => self.take(event),
@@ -156,7 +162,7 @@ impl Engine {
                 _ = &mut shutdown, if self.drain_until.is_none() => self.begin_drain(),
                 _ = housekeeping.tick() => self.keep_house(),
             }
-            self.take_what_is_at_hand();
+            let more = self.take_what_is_at_hand();
             if self.sweep_again.is_some_and(|at| at <= self.clock.origin.elapsed()) {
                 self.sweep();
             }
@@ -171,6 +177,10 @@ impl Engine {
                 self.end().await;
                 return Ok(());
             }
+            if more {
+                // What was said is on its way while the rest is looked at.
+                yield_now().await;
+            }
         }
     }
 
@@ -179,18 +189,17 @@ impl Engine {
         self.handlers.is_empty() && self.replica.pending() == 0
     }
 
-    fn take_what_is_at_hand(&mut self) {
+    /// Up to one turn's worth. Returns whether there may be more.
+    fn take_what_is_at_hand(&mut self) -> bool {
         let begun = Instant::now();
-        for _ in 0..BATCH {
-            if begun.elapsed() > TURN {
-                break;
-            }
+        while self.taken < TURN && begun.elapsed() <= TURN_TIME {
             let event = self.port.try_next();
             let answer = self.answered.try_recv().ok();
             let told = self.store.as_mut().and_then(|store| store.events.try_recv().ok());
             if event.is_none() && answer.is_none() && told.is_none() {
-                break;
+                return false;
             }
+            self.taken += 1;
             if let Some(event) = event {
                 self.take(event);
             }
@@ -201,6 +210,7 @@ impl Engine {
                 self.told(told);
             }
         }
+        true
     }
 
     /// Something happened at the store.
@@ -275,6 +285,7 @@ impl Engine {
         }
         match wire::decode(&frames, &self.settings.wire) {
             Ok(decoded) => {
+                self.taken += decoded.entries.len();
                 for entry in decoded.entries {
                     match entry {
                         Ok(entry) => self.entry(from, &principal, entry),
