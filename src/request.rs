@@ -61,6 +61,7 @@ impl<M: Method> Request<M> {
             trace: crate::trace::root(),
             metadata: Metadata::default(),
             lineage: Lineage::Keyed(key),
+            derived: Derived::default(),
         });
         Request { params, context }
     }
@@ -150,8 +151,6 @@ impl<M> fmt::Debug for Reply<M> {
 #[derive(Clone)]
 pub struct Context {
     parts: Arc<ContextParts>,
-    /// Keys of the calls made within this one.
-    derived: Arc<Derived>,
     #[cfg(feature = "postgres")]
     transaction: Option<Transaction>,
 }
@@ -165,6 +164,8 @@ pub(crate) struct ContextParts {
     pub trace: Trace,
     pub metadata: Metadata,
     pub lineage: Lineage,
+    /// Keys of the calls made within this one.
+    pub derived: Derived,
 }
 
 /// What nonces of calls within a call derive from. Issue and expiry come from the outermost nonce, so that they are the same whenever the handler runs.
@@ -196,7 +197,6 @@ impl Context {
     pub(crate) fn new(parts: ContextParts) -> Self {
         Context {
             parts: Arc::new(parts),
-            derived: Arc::default(),
             #[cfg(feature = "postgres")]
             transaction: None,
         }
@@ -275,7 +275,7 @@ impl Context {
             &method.ordinal.to_le_bytes(),
             label.as_bytes(),
         ]);
-        self.derived.claim(key).then_some(Key { key, ..lineage })
+        self.parts.derived.claim(key).then_some(Key { key, ..lineage })
     }
 }
 

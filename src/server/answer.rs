@@ -92,6 +92,7 @@ impl Incoming {
             trace: crate::trace::root(),
             metadata: crate::metadata::Metadata::default(),
             lineage: Lineage::Keyed(key),
+            derived: crate::derived::Derived::default(),
         });
         Incoming { context, body: Bytes::from_static(b"body"), interface: 1, ordinal: 0, source }
     }

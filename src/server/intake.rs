@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::answer::Incoming;
 use super::shares::Source;
 use crate::codegen::MethodInfo;
+use crate::derived::Derived;
 use crate::message::Message;
 use crate::metadata::Metadata;
 use crate::nonce::{self, Identity, Nonce};
@@ -33,6 +34,7 @@ pub(super) fn incoming(
         principal,
         trace: call.trace.map_or_else(crate::trace::root, crate::trace::child),
         lineage: lineage(&call, retention),
+        derived: Derived::default(),
         metadata: Metadata(call.metadata),
     });
     Incoming { context, body: call.body, interface: call.interface, ordinal: call.method, source }
