@@ -2,11 +2,7 @@
 //! has it; beside them the bare fsync rate of the same disk, and calls to a server with a memory store, in the same run. The rounds of all are
 //! interleaved, so that a disk that gets slower does so for all; medians are told. And how long a file of a million records takes to open.
 //!
-//! `cargo bench --features redb --bench durable [-- <folder>]`; the folder (default: one below `target`) says which disk.
-
-#[path = "../examples/contracts/mod.rs"]
-#[allow(dead_code)]
-mod api;
+//! `cargo bench -p selfsame-bench --bench durable [-- <folder>]`; the folder (default: one below `target`) says which disk.
 
 use std::fs::File;
 use std::io;
@@ -14,8 +10,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use api::storm::storm::{ChangePassword, ChangePasswordAgain};
-use api::storm::{Storm, StormClient, StormServer};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use selfsame::protocol::dedup::Imprint;
@@ -24,10 +18,13 @@ use selfsame::protocol::wire::Answer;
 use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Registration, WallTime};
 use selfsame::store::{Link, Opener, flushes};
 use selfsame::{Answer as Answered, Request, Server, Store};
+use selfsame_bench::api::storm::storm::{ChangePassword, ChangePasswordAgain};
+use selfsame_bench::api::storm::{Storm, StormClient, StormServer};
+use selfsame_bench::trial;
 
 const IN_FLIGHT: [usize; 3] = [1, 64, 512];
 
-/// How much is measured: `cargo bench -- --test` only wants to know whether it runs.
+/// How much is measured.
 #[derive(Clone, Copy)]
 struct Extent {
     rounds: usize,
@@ -233,9 +230,10 @@ async fn reopen(path: &Path, records: u128) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let trial = std::env::args().any(|argument| argument == "--test");
+    let trial = trial();
     let extent = if trial { TRIAL } else { WHOLE };
-    let below = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    // The words after `cargo test` choose tests; no folder is meant.
+    let below = std::env::args().skip(1).find(|argument| !trial && !argument.starts_with('-'));
     let below = below.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let folder = tempfile::tempdir_in(below).expect("a folder");
     let file = File::create(folder.path().join("bare")).expect("a file");

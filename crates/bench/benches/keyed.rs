@@ -18,9 +18,9 @@ use selfsame::protocol::wire::{Call, Hello};
 use selfsame::protocol::{
     CallId, ConnectionId, Incarnation, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
 };
+use selfsame_bench::trial;
 
 const NOW: Now = Now { moment: Moment::from_secs(1), wall: WallTime(1_000_000) };
-const ROUNDS: usize = 31;
 const CALLS: u64 = 2_000;
 /// Calls in flight: the session's window.
 const WINDOW: u32 = 1_000;
@@ -168,14 +168,13 @@ fn resident() -> usize {
 }
 
 fn main() {
-    // `cargo bench -- --test` only wants to know whether it runs.
-    let quick = std::env::args().any(|argument| argument == "--test");
-    let records = if quick { 10_000 } else { 1_000_000 };
+    let quick = trial();
+    let (rounds, records) = if quick { (1, 10_000) } else { (31, 1_000_000) };
     let before = resident();
     let mut full = Table::new(records);
     let bytes = (resident() - before) as u64 / records;
     let [mut empty_admits, mut full_admits, mut empty_calls, mut full_calls] = [const { Vec::new() }; 4];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         // It has had a few calls, or it would pay for its first memory.
         let mut empty = Table::new(CALLS);
         empty.admissions();
@@ -183,7 +182,7 @@ fn main() {
         full.admissions();
         full_admits.push(full.admissions());
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         empty_calls.push(Table::new(CALLS).calls());
         full_calls.push(full.calls());
     }

@@ -3,17 +3,13 @@
 //!
 //! Client and server share a process here, so these figures compare one state of the code with another; they are not those of two machines.
 
-#[path = "../examples/contracts/mod.rs"]
-#[allow(dead_code)]
-mod api;
-
 use std::hint::black_box;
 
-use api::account::account::{ChangePassword, Version};
-use api::account::{Account, AccountClient, AccountServer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::join_all;
 use selfsame::{Answer, Request, Server};
+use selfsame_bench::api::account::account::{ChangePassword, Version};
+use selfsame_bench::api::account::{Account, AccountClient, AccountServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 struct Echo;

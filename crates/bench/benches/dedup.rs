@@ -3,19 +3,15 @@
 //!
 //! Not a criterion bench: what counts is a ratio, of medians over interleaved rounds, with CPU time beside it.
 
-#[path = "../examples/contracts/mod.rs"]
-#[allow(dead_code)]
-mod api;
-
 use std::time::{Duration, Instant};
 
-use api::storm::storm::{ChangePassword, ChangePasswordAgain};
-use api::storm::{Storm, StormClient, StormServer};
 use futures::stream::{FuturesUnordered, StreamExt};
 use rustix::time::{ClockId, clock_gettime};
 use selfsame::{Answer, Request, Server};
+use selfsame_bench::api::storm::storm::{ChangePassword, ChangePasswordAgain};
+use selfsame_bench::api::storm::{Storm, StormClient, StormServer};
+use selfsame_bench::trial;
 
-const ROUNDS: usize = 31;
 const IN_FLIGHT: usize = 64;
 
 struct Echo;
@@ -60,8 +56,7 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
 }
 
 fn main() {
-    // `cargo bench -- --test` only wants to know whether it runs.
-    let calls = if std::env::args().any(|argument| argument == "--test") { 500 } else { 20_000 };
+    let (rounds, calls) = if trial() { (1, 500) } else { (31, 20_000) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let server = Server::bind("tcp://127.0.0.1:0").await.expect("a port").service(StormServer::new(Echo));
@@ -74,12 +69,12 @@ fn main() {
         round(calls, once).await;
         round(calls, freely).await;
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             with.push(round(calls, once).await);
             without.push(round(calls, freely).await);
         }
         println!(
-            "{IN_FLIGHT} in flight, {ROUNDS} rounds of {calls} calls each, client and server in one process"
+            "{IN_FLIGHT} in flight, {rounds} rounds of {calls} calls each, client and server in one process"
         );
         println!("{:<14}{:>16}{:>16}", "", "time a call", "CPU a call");
         let wall = |rounds: &[(Duration, Duration)]| median(rounds.iter().map(|round| round.0));
