@@ -1,0 +1,125 @@
+//! The steps of a call that are counted, with their bounds: some tenths above what they were when they were last looked at.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use bytes::Bytes;
+use selfsame::protocol::dedup::{Admission, Attempt, Dedup, Identity, Limits, Minted, Now, Terminal};
+use selfsame::protocol::wire::{self, Call, Encoder, Entry, Hello};
+use selfsame::protocol::{
+    CallId, ConnectionId, Incarnation, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
+};
+use selfsame::{Answer, Channel, Request, Spin};
+use selfsame_bench::api::account::account::{ChangePassword, Version};
+use selfsame_bench::api::account::{Account, AccountClient, AccountServer};
+
+/// A step, and what one call may cost in it.
+pub struct Step {
+    pub name: &'static str,
+    /// Makes it for so many calls.
+    pub make: fn(u64),
+    pub instructions: f64,
+    pub allocations: f64,
+}
+
+pub const STEPS: &[Step] = &[
+    Step { name: "encode", make: encode, instructions: 2_000.0, allocations: 1.0 },
+    Step { name: "decode", make: decode, instructions: 2_000.0, allocations: 1.0 },
+    Step { name: "admit", make: admit, instructions: 2_000.0, allocations: 1.0 },
+    Step { name: "dispatch", make: dispatch, instructions: 100_000.0, allocations: 50.0 },
+];
+
+/// Calls of one message, and calls in flight.
+const TOGETHER: u64 = 32;
+
+fn call(number: u64, body: &Bytes) -> Call {
+    Call {
+        registration: Registration(7),
+        incarnation: Incarnation(0),
+        first_stamp: Stamp(9),
+        id: CallId::Sequenced(number),
+        interface: 10,
+        method: 0,
+        retry: RetryClass::Once,
+        attempt: 1,
+        time_left: Duration::from_secs(5),
+        acked_below: number.saturating_sub(TOGETHER),
+        trace: None,
+        issued: WallTime(1_790_000_000_000),
+        metadata: Vec::new(),
+        body: body.clone(),
+    }
+}
+
+fn message(encoder: &mut Encoder, body: &Bytes) -> Vec<Bytes> {
+    for number in 1..=TOGETHER {
+        encoder.push(Entry::Call(call(number, body))).expect("within the limits");
+    }
+    encoder.finish()
+}
+
+/// Calls of 64 bytes to messages.
+fn encode(calls: u64) {
+    let (mut encoder, body) = (Encoder::new(wire::Limits::default()), Bytes::from_static(&[1; 64]));
+    for _ in 0..calls / TOGETHER {
+        black_box(message(&mut encoder, &body));
+    }
+}
+
+/// Messages to calls.
+fn decode(calls: u64) {
+    let limits = wire::Limits::default();
+    let message = message(&mut Encoder::new(limits), &Bytes::from_static(&[1; 64]));
+    for _ in 0..calls / TOGETHER {
+        black_box(wire::decode(black_box(&message), &limits).expect("a valid message"));
+    }
+}
+
+/// What deduplication does for a call: admit it, keep its reply, forget it when a later call acknowledges it.
+fn admit(calls: u64) {
+    let now = Now { moment: Moment::from_secs(1), wall: WallTime(1_000_000) };
+    let (principal, from, class) = (PrincipalId::ANYONE, ConnectionId(1), RetryClass::Once);
+    let mut dedup = Dedup::new(Identity::default(), Limits::default());
+    let minted = Minted { registration: Registration(7), stamp: Stamp(9) };
+    let hello = Hello { version: 1, ..Hello::default() };
+    dedup.hello(&hello, principal, minted, now).expect("room for a session");
+    let (body, reply, mut deliveries) = (Bytes::new(), Bytes::from_static(&[0; 64]), Vec::new());
+    for number in 1..=calls {
+        let call = call(number, &body);
+        let attempt = Attempt { call: &call, digest: 7, principal, from, class };
+        let Admission::Execute(execution) = dedup.admit(&attempt, None, now) else { panic!("it should run") };
+        dedup.complete(execution, Terminal::Ok(reply.clone()), now, &mut deliveries);
+        black_box(&deliveries);
+        deliveries.clear();
+    }
+}
+
+struct Echo;
+
+impl Account for Echo {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+        let length = request.read(|p| Ok(p.get_user()?.len()))?;
+        request.reply(|mut reply| reply.set_version(length as u32))
+    }
+
+    async fn version(&self, request: Request<Version>) -> Answer<Version> {
+        let length = request.read(|p| Ok(p.get_user()?.len()))?;
+        request.reply(|mut reply| reply.set_version(length as u32))
+    }
+}
+
+/// Whole calls within this process, from the caller through the handler and back, without sockets.
+fn dispatch(calls: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        // A thread that spins would be counted.
+        let channel = Channel::builder().spin(Spin::Off).local(AccountServer::new(Echo));
+        let account = AccountClient::new(channel);
+        for _ in 0..calls / TOGETHER {
+            let calls = (0..TOGETHER).map(|_| account.change_password(|mut p| p.set_user("ann")));
+            for reply in futures::future::join_all(calls).await {
+                reply.expect("a reply");
+            }
+        }
+    });
+}
