@@ -9,8 +9,8 @@ mod name;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
@@ -268,7 +268,8 @@ impl fmt::Display for TlsCounters {
 
 /// Named, so that another one in the process's default place changes nothing here.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+    PROVIDER.clone()
 }
 
 fn read_roots(path: &Path) -> Result<RootCertStore, Unusable> {

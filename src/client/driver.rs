@@ -125,9 +125,10 @@ impl Driver {
         commands: mpsc::UnboundedReceiver<Command>,
         desk: Desk<Handle, Open>,
         tally: Arc<Tally>,
-    ) -> Self {
+    ) -> Box<Self> {
         let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
-        Driver {
+        // Boxed: as a part of its own future it would be in there more than once.
+        Box::new(Driver {
             machine: Client::new(config, session, crate::random::u64()),
             route,
             state: State::Down(Instant::now()),
@@ -144,11 +145,11 @@ impl Driver {
             options,
             tally,
             origin: Instant::now(),
-        }
+        })
     }
 
     /// Runs until the last clone of the channel is gone.
-    pub(super) async fn run(mut self, spin: Spin) {
+    pub(super) async fn run(mut self: Box<Self>, spin: Spin) {
         let _spins = spin::request(spin);
         loop {
             let tick = self.machine.next_tick().map(|moment| self.origin + moment);
@@ -156,7 +157,7 @@ impl Driver {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
-                    None => return self.say_what_is_left(),
+                    None => return self.act(), // says what is left
                 },
                 () = sleep_until(tick) => {}
                 event = step(&mut self.state) => self.event(event),
@@ -332,9 +333,12 @@ impl Driver {
 
     /// Does what the machine says until it says nothing.
     fn act(&mut self) {
+        let mut quiet = false;
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(entry) => {
+                    // Either is said for want of anything else to say.
+                    quiet |= matches!(entry, wire::Entry::Ack(_) | wire::Entry::Ping(_));
                     if matches!(entry, wire::Entry::Call(_)) {
                         count(&self.tally.attempts);
                     }
@@ -351,6 +355,17 @@ impl Driver {
             }
         }
         self.flush();
+        if quiet && self.machine.open() == 0 {
+            self.rest();
+        }
+    }
+
+    /// Gives back what a burst of calls has left behind: there may be thousands of channels.
+    fn rest(&mut self) {
+        self.machine.rest();
+        self.desk.rest();
+        self.encoder.rest();
+        self.held.shrink_to_fit();
     }
 
     fn say(&mut self, entry: wire::Entry) {
@@ -420,10 +435,6 @@ impl Driver {
             }
             Notice::Goodbye { reason } => tracing::info!(%session, reason, "the server says goodbye"),
         }
-    }
-
-    fn say_what_is_left(mut self) {
-        self.act();
     }
 }
 

@@ -73,6 +73,12 @@ impl<H: Copy + Eq + Hash, C> Desk<H, C> {
         self.calls.len()
     }
 
+    /// Gives back the memory that calls have left behind.
+    pub fn rest(&mut self) {
+        self.tickets.shrink_to_fit();
+        self.calls.shrink_to_fit();
+    }
+
     pub fn call(&self, handle: H) -> Option<&C> {
         Some(&self.calls.get(&handle)?.1)
     }

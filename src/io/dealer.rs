@@ -2,6 +2,7 @@
 //!
 //! It does not reconnect: when the connection ends it is over, and its owner dials another.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -143,8 +144,7 @@ pub enum DealerEvent {
 ///
 /// Dropping it closes the connection; what was handed over still has [`DealerOptions::linger`] to be written.
 pub struct Dealer {
-    /// `None` once it has failed.
-    socket: Option<zeromq::DealerSocket>,
+    core: Rc<Core>,
     links: Rc<Links>,
     link: Rc<Link>,
     closed: bool,
@@ -181,8 +181,9 @@ impl Dealer {
         let link = Rc::new(Link::new(Links::number(), peer, 0, &links.limits));
         link.announced.set(true);
         let joined = Joined { outer, from_outer, inner, from_inner };
-        spawn_local(relay(joined, links.clone(), link.clone(), options.bounds()));
-        Ok(Dealer { socket: Some(dealer), links, link, closed: false })
+        let core = Rc::new(Core(RefCell::new(Some(dealer))));
+        spawn_local(relay(joined, links.clone(), link.clone(), options.bounds(), core.clone()));
+        Ok(Dealer { core, links, link, closed: false })
     }
 
     /// Whom it reached.
@@ -216,14 +217,15 @@ impl Dealer {
             }
             None => {}
         }
-        let Some(socket) = &mut self.socket else { return Poll::Pending };
+        let mut core = self.core.0.borrow_mut();
+        let Some(socket) = &mut *core else { return Poll::Pending };
         // The future may be dropped: the crate keeps what it has read. After the end of the connection it stays pending; the relay tells that.
         let received = socket.recv().as_mut().poll(cx);
         match received {
             Poll::Ready(Ok(message)) => Poll::Ready(DealerEvent::Message(message.into_vec())),
             Poll::Ready(Err(_)) => {
                 // It would err for ever. The relay notices that the socket has gone, and why the connection ended is known there.
-                self.socket = None;
+                *core = None;
                 Poll::Pending
             }
             Poll::Pending => Poll::Pending,
@@ -236,25 +238,20 @@ impl Dealer {
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if too much is outstanding: nothing was handed over, and the connection
     /// goes on.
     pub fn send(&mut self, frames: Vec<Bytes>) -> Result<(), SendError> {
-        let socket =
-            self.socket.as_mut().filter(|_| self.link.order() == Order::Relay).ok_or(SendError::Gone)?;
-        let size = encoded_size(&frames);
-        if !self.links.limits.has_room(self.link.outstanding(), size) {
+        if self.core.0.borrow().is_none() || frames.is_empty() || self.link.order() != Order::Relay {
+            return Err(SendError::Gone);
+        }
+        let (size, outstanding) = (encoded_size(&frames), self.link.outstanding());
+        if !self.links.limits.has_room(outstanding, size) {
             return Err(SendError::Full);
         }
-        let message = ZmqMessage::try_from(frames).map_err(|_| SendError::Gone)?;
-        match socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => {
-                self.links.handed_over(&self.link, size);
-                Ok(())
-            }
-            Poll::Ready(Err(_)) => Err(SendError::Gone),
-            Poll::Pending => {
-                // 100,000 messages wait. Whether this one is among them is not known, so the connection is of no use any more.
-                self.link.close(CloseReason::TooSlow);
-                Err(SendError::Full)
-            }
+        if !self.link.held.must_wait(outstanding, size) {
+            self.core.pass(&self.link, frames)?;
+        } else if !self.link.held.push(size, frames) {
+            return Err(SendError::Full);
         }
+        self.links.handed_over(&self.link, size);
+        Ok(())
     }
 
     /// Bytes handed over and not yet written.
@@ -276,7 +273,37 @@ impl Dealer {
     }
 }
 
-async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds) {
+impl Drop for Dealer {
+    fn drop(&mut self) {
+        while let Some(frames) = self.link.held.pop_anyway() {
+            let _ = self.core.pass(&self.link, frames); // nobody is there to hear of it
+        }
+        *self.core.0.borrow_mut() = None;
+    }
+}
+
+/// The crate's socket, which its owner and the relay share. `None` once it has failed, or the owner has gone.
+struct Core(RefCell<Option<zeromq::DealerSocket>>);
+
+impl Core {
+    /// Gives it a message. Never waits: if it has no room, the connection is closed.
+    fn pass(&self, link: &Link, frames: Vec<Bytes>) -> Result<(), SendError> {
+        let mut core = self.0.borrow_mut();
+        let socket = core.as_mut().ok_or(SendError::Gone)?;
+        let message = ZmqMessage::try_from(frames).map_err(|_| SendError::Gone)?;
+        match socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(_)) => Err(SendError::Gone),
+            Poll::Pending => {
+                // 100,000 messages wait. Whether this one is among them is not known, so the connection is of no use any more.
+                link.close(CloseReason::TooSlow);
+                Err(SendError::Full)
+            }
+        }
+    }
+}
+
+async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds, core: Rc<Core>) {
     let _counted = One::dialled();
     let mut entry = Entry::insert(&links, link.clone());
     let ticking = async {
@@ -286,8 +313,9 @@ async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds:
             links.tick();
         }
     };
+    let pass = |link: &Link, frames| core.pass(link, frames);
     tokio::select! {
-        reason = Relay::run(joined, links.clone(), link, bounds) => entry.reason = reason,
+        reason = Relay::run(joined, links.clone(), link, bounds, pass) => entry.reason = reason,
         () = ticking => {}
     }
 }
@@ -344,7 +372,7 @@ async fn inner_pair() -> io::Result<(zeromq::DealerSocket, UnixStream, Vec<u8>)>
         .to_str()
         .ok_or_else(|| io::Error::other("the folder for temporary files has a name that is not UTF-8"))?;
     let dialled = async {
-        let mut socket = zeromq::DealerSocket::new();
+        let mut socket = zeromq::DealerSocket::with_options(super::inner::socket_options());
         socket.connect(&format!("ipc://{path}")).await.map_err(io::Error::other)?;
         Ok::<_, io::Error>(socket)
     };

@@ -1,23 +1,26 @@
 //! In front of a socket that binds: accepts strangers, shakes hands with them, and joins those that may stay to a ROUTER of the crate.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use zeromq::Socket as _;
+use zeromq::{Socket as _, SocketSend, ZmqMessage};
 
 use super::branch::{Deputy, Handed};
 use super::close::CloseReason;
 use super::inner::{Folder, INNER_TIMEOUT, ShakeError, connect, shake};
-use super::link::{Link, Links, Sums};
+use super::link::{Link, Links, SendError, Sums};
 use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
@@ -118,7 +121,7 @@ impl Gate {
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         listener.bind(&SockAddr::unix(&path)?)?;
         listener.listen(INNER_BACKLOG)?;
-        let mut socket = zeromq::RouterSocket::new();
+        let mut socket = zeromq::RouterSocket::with_options(super::inner::socket_options());
         socket.bind_listener(StdUnixListener::from(listener)).await.map_err(io::Error::other)?;
         self.cores.borrow_mut().push(Core { number, socket, path, given: Cell::new(0) });
         self.links.wake_owner(); // it polls the new one from now on
@@ -220,20 +223,24 @@ impl Gate {
     }
 
     async fn connection(&self, stream: Stream, address: PeerAddress, greeting: Greeting) {
-        let Some((outer, peer, from_outer)) = self.greet(stream, address).await else { return };
+        // Boxed: what the handshakes take is given back when they are done, and the connection may stay for days.
+        let greeted = Box::pin(self.greet(stream, address)).await;
+        let Some((outer, peer, from_outer)) = greeted else { return };
         let Ok(joining) = self.joining.acquire().await else { return };
         drop(greeting);
         let Some((number, path)) = self.assign() else { return };
         let link = Rc::new(Link::new(Links::number(), peer, number, &self.links.limits));
         let mut entry = Entry::insert(&self.links, link.clone());
-        let (inner, from_inner) = match timeout(INNER_TIMEOUT, connect(&path, link.id.0)).await {
+        let connecting = Box::pin(timeout(INNER_TIMEOUT, connect(&path, link.id.0)));
+        let (inner, from_inner) = match connecting.await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return tracing::warn!(%address, %error, "no inner connection"),
             Err(_) => return tracing::warn!(%address, "the inner connection took too long"),
         };
         drop(joining);
         let joined = Joined { outer, from_outer, inner, from_inner };
-        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.bounds()).await;
+        let pass = |link: &Link, frames| self.pass(link, frames);
+        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.bounds(), pass).await;
     }
 
     /// Carries the handshakes through, unless the stranger fails, dawdles, or a drain begins. With the peer comes what was read beyond them.
@@ -314,6 +321,24 @@ impl Gate {
             return Ok(acceptor.accept(stream).await?);
         }
         Ok((stream, None))
+    }
+
+    /// Gives a message to the connection's ROUTER. Never waits: if that has no room, the connection is closed.
+    pub fn pass(&self, link: &Link, frames: Vec<Bytes>) -> Result<(), SendError> {
+        let mut message = VecDeque::from(frames);
+        message.push_front(Bytes::copy_from_slice(&link.id.0.to_be_bytes()));
+        let message = ZmqMessage::try_from(message).map_err(|_| SendError::Gone)?;
+        let mut cores = self.cores.borrow_mut();
+        let core = cores.iter_mut().find(|core| core.number == link.core).ok_or(SendError::Gone)?;
+        // Polled once and dropped: a send that waits holds a lock of the crate's, and all its connections up.
+        match core.socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(_)) => Err(SendError::Gone),
+            Poll::Pending => {
+                link.close(CloseReason::TooSlow);
+                Err(SendError::Full)
+            }
+        }
     }
 
     /// Chooses the ROUTER for a new connection. There is none while draining.

@@ -22,6 +22,18 @@ const RETRY: Duration = Duration::from_millis(2);
 /// A message of one empty frame.
 const ANNOUNCEMENT: &[u8] = &[0, 0];
 
+/// The most that a socket of the crate reads at once. Its buffer has room for one read behind what is left of the one before, never shrinks, and grows by
+/// doubling: 64 KiB for messages of 16 KiB. With the crate's own 64 KiB it is twice that, and nothing is faster.
+const READ: usize = 32 * 1024;
+
+/// What all sockets of the crate have.
+pub(crate) fn socket_options() -> zeromq::SocketOptions {
+    let mut options = zeromq::SocketOptions::default();
+    // Otherwise as the crate has it: the first read, and the short ones after which reads become shorter.
+    options.read_buffer(128, READ, 2);
+    options
+}
+
 /// A folder that goes when it is dropped, with room for Unix sockets.
 pub(crate) struct Folder(TempDir);
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, Part, weight};
 use super::close::{CloseReason, count_end};
+use super::held::Held;
 use super::stream::Peer;
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{Complaints, GateCounters};
@@ -82,6 +83,8 @@ pub(crate) struct Link {
     order: Cell<Order>,
     /// Bytes handed over and not yet written to the stranger. Changed by the link's own thread alone, and read by its owner's, which may be another.
     outstanding: Arc<AtomicUsize>,
+    /// The part of it that the crate's socket has not been given.
+    pub held: Held,
     above: Cell<bool>,
     heard: Cell<u64>,
     written: Cell<u64>,
@@ -111,6 +114,7 @@ impl Link {
             announced: Cell::new(false),
             order: Cell::new(Order::Relay),
             outstanding: Arc::default(),
+            held: Held::default(),
             above: Cell::new(false),
             heard: Cell::new(0),
             written: Cell::new(0),
@@ -370,6 +374,10 @@ impl Links {
                 _ => return,
             }
         }
+    }
+
+    pub fn all(&self) -> Vec<Rc<Link>> {
+        self.table.borrow().values().cloned().collect()
     }
 
     pub fn len(&self) -> usize {

@@ -12,8 +12,8 @@
 //!   lengths and identities. That holds for what dials too: a hostile server could end the client's process otherwise.
 //! - A send never waits. What one connection may have outstanding is bounded in bytes, and one that takes no more is closed.
 //!
-//! What it costs: three file descriptors a connection, a copy through a Unix socket, and some 5 KiB for a connection that
-//! has not said much. The crate's two buffers of a connection stay as large as its largest message made them.
+//! What it costs: three file descriptors a connection, a copy through a Unix socket, and memory (docs/performance.md). The crate's two buffers of a
+//! connection stay as large as its largest message made them, so what it is given at once and what it reads at once are kept small.
 
 mod backlog;
 mod branch;
@@ -23,6 +23,7 @@ mod dealer;
 mod descriptors;
 mod endpoint;
 mod gate;
+mod held;
 mod inner;
 mod link;
 mod local;

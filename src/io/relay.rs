@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::backlog::{Backlog, poll_read, with_scratch};
 use super::close::CloseReason;
-use super::link::{Link, Links, Order};
+use super::link::{Link, Links, Order, SendError};
 use super::spin::{self, Cause};
 use super::throttle::{Rates, Throttle};
 use crate::protocol::gate::{Bucket, Rate};
@@ -22,13 +23,15 @@ use crate::protocol::zmtp::{Command, Inspector, Limits, Outward};
 const TURNS: usize = 16;
 
 /// See the module.
-pub(crate) struct Relay<S> {
+pub(crate) struct Relay<S, P> {
     links: Rc<Links>,
     link: Rc<Link>,
     /// The stranger.
     outer: S,
     /// The crate's socket.
     inner: UnixStream,
+    /// Gives the crate's socket a message that was held.
+    pass: P,
     inward: Inspector,
     outward: Outward,
     /// While it is not empty the stranger is not read: it waits, not we.
@@ -59,17 +62,25 @@ pub(crate) struct Joined<S> {
     pub from_inner: Vec<u8>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), SendError>> Relay<S, P> {
     /// Relays until the connection has ended on both sides; returns why.
     ///
     /// When it returns, the crate's socket has handed out every message of this connection that it ever will.
-    pub async fn run(joined: Joined<S>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds) -> CloseReason {
+    pub fn run(
+        joined: Joined<S>,
+        links: Rc<Links>,
+        link: Rc<Link>,
+        bounds: Bounds,
+        pass: P,
+    ) -> impl Future<Output = CloseReason> {
         let Joined { outer, from_outer, inner, from_inner } = joined;
-        let mut relay = Relay {
+        // Boxed: as a part of its own future it would be in there more than once.
+        let relay = Box::new(Relay {
             links,
             link,
             outer,
             inner,
+            pass,
             inward: Inspector::new(bounds.frames),
             outward: Outward::default(),
             to_inner: Backlog::default(),
@@ -78,29 +89,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             throttle: Throttle::new(bounds.rates),
             inner_ended: false,
             half_closed: false,
-        };
-        let early = poll_fn(|cx| {
-            Poll::Ready(relay.take_in(&from_outer, cx).and_then(|()| relay.take_out(&from_inner, cx)))
         });
-        let found = match early.await {
-            Ok(()) => poll_fn(|cx| with_scratch(|scratch| relay.poll_relay(cx, scratch))).await,
+        relay.carry(from_outer, from_inner)
+    }
+
+    async fn carry(mut self: Box<Self>, from_outer: Vec<u8>, from_inner: Vec<u8>) -> CloseReason {
+        let early = poll_fn(|cx| {
+            Poll::Ready(self.take_in(&from_outer, cx).and_then(|()| self.take_out(&from_inner, cx)))
+        });
+        let early = early.await;
+        drop((from_outer, from_inner));
+        let found = match early {
+            Ok(()) => poll_fn(|cx| with_scratch(|scratch| self.poll_relay(cx, scratch))).await,
             Err(reason) => reason,
         };
-        let order = relay.link.ends(found, relay.links.linger_until());
+        let order = self.link.ends(found, self.links.linger_until());
         if let Order::Close(_) = order {
-            poll_fn(|cx| with_scratch(|scratch| relay.poll_finish(cx, scratch))).await;
+            poll_fn(|cx| with_scratch(|scratch| self.poll_finish(cx, scratch))).await;
         }
         let reason = match order {
             Order::Close(reason) | Order::Abort(reason) => reason,
             Order::Relay => found,
         };
-        relay.release().await;
+        self.release().await;
         reason
     }
 
     /// Ends the stranger's connection, then lets the crate's socket read what came before: its own end follows when it has.
-    async fn release(self) {
-        let Relay { outer, mut inner, .. } = self;
+    async fn release(self: Box<Self>) {
+        let Relay { outer, mut inner, .. } = *self;
         drop(outer);
         if inner.shutdown().await.is_ok() {
             poll_fn(|cx| with_scratch(|scratch| poll_discard(&mut inner, cx, scratch))).await;
@@ -146,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             if let Poll::Ready(Err(error)) = flushed {
                 return Poll::Ready(CloseReason::Broken(error.kind()));
             }
+            self.feed();
             if let Err(reason) = self.answer_ping(cx) {
                 return Poll::Ready(reason);
             }
@@ -224,6 +242,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         let (links, link) = (&self.links, &self.link);
         let written = self.to_outer.write(&mut self.outer, cx, bytes, |bytes| links.written(link, bytes));
         written.map_err(|error| CloseReason::Broken(error.kind()))
+    }
+
+    /// Gives the crate's socket what it has room for now.
+    fn feed(&self) {
+        while let Some(frames) = self.link.held.pop(self.link.outstanding()) {
+            let _ = (self.pass)(&self.link, frames); // a connection of no use ends
+        }
     }
 
     /// Writes out what was handed over, says that this is all, and waits for the stranger to end. What the stranger still says is lost.

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
-use zeromq::{SocketRecv, SocketSend, ZmqMessage};
+use zeromq::{SocketRecv, ZmqMessage};
 
 use super::branch::{Branch, Handed, News as BranchNews, Remote};
 use super::close::CloseReason;
@@ -345,28 +345,21 @@ impl Router {
             return Ok(());
         }
         let link = self.open_link(to)?;
-        let size = encoded_size(&frames);
-        if !self.gate.links.limits.has_room(link.outstanding(), size) {
+        let (size, outstanding) = (encoded_size(&frames), link.outstanding());
+        if !self.gate.links.limits.has_room(outstanding, size) {
             link.close(CloseReason::TooSlow);
             return Err(SendError::Full);
         }
-        let mut message = std::collections::VecDeque::from(frames);
-        message.push_front(Bytes::copy_from_slice(&to.0.to_be_bytes()));
-        let message = ZmqMessage::try_from(message).map_err(|_| SendError::Gone)?;
-        let mut cores = self.gate.cores.borrow_mut();
-        let core = cores.iter_mut().find(|core| core.number == link.core).ok_or(SendError::Gone)?;
-        // Polled once and dropped: a send that waits holds a lock of the crate's, and all its connections up.
-        match core.socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => {
-                self.gate.links.handed_over(&link, size);
-                Ok(())
-            }
-            Poll::Ready(Err(_)) => Err(SendError::Gone),
-            Poll::Pending => {
-                link.close(CloseReason::TooSlow);
-                Err(SendError::Full)
-            }
+        if !link.held.must_wait(outstanding, size) {
+            self.gate.pass(&link, frames)?;
+        } else if frames.is_empty() {
+            return Err(SendError::Gone);
+        } else if !link.held.push(size, frames) {
+            link.close(CloseReason::TooSlow);
+            return Err(SendError::Full);
         }
+        self.gate.links.handed_over(&link, size);
+        Ok(())
     }
 
     /// Bytes handed over for this connection and not yet written to its stranger. 0 if there is no such connection.
@@ -455,6 +448,11 @@ impl Router {
     /// `cap`.
     pub async fn drain(mut self, cap: Duration) {
         self.stop = None;
+        for link in self.gate.links.all() {
+            while let Some(frames) = link.held.pop_anyway() {
+                let _ = self.gate.pass(&link, frames); // the connection is of no use any more, and ends
+            }
+        }
         // Its end is what tells the gate that everything was said.
         self.gate.cores.borrow_mut().clear();
         self.gate.draining.notify_waiters();

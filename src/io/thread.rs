@@ -73,7 +73,8 @@ impl IoThread {
     {
         let (done, receiver) = oneshot::channel();
         let job: Job = Box::new(move || {
-            let task = make();
+            // Awaited where it was made: a future that is moved into another one has room there twice.
+            let task = Box::pin(make());
             spawn_local(async move {
                 let _ = done.send(task.await); // nobody need wait for it
             });

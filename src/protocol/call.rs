@@ -265,6 +265,14 @@ impl Client {
             .or_else(|| self.actions.pop_front())
     }
 
+    /// Gives back the memory that calls have left behind, for a moment in which none is open. One that comes right afterwards wants it again.
+    pub fn rest(&mut self) {
+        self.calls.rest();
+        self.queue.shrink_to_fit();
+        self.keyed.shrink_to_fit();
+        self.actions.shrink_to_fit();
+    }
+
     /// The nonce of an open call: of a keyed one always, of another once it was sent.
     pub fn nonce_of(&self, handle: Handle) -> Option<CallId> {
         self.calls.get(handle)?.id()

@@ -173,6 +173,8 @@ impl Open {
 pub(super) struct Calls {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// The life of a new slot, before its first call: above those of slots that have been given back.
+    born: u32,
     started: u64,
     /// Each open call has one entry that counts, at its `wake`; older entries are skipped when they come up,
     /// and swept out when they outnumber the calls. That is cheaper than taking them out: most calls end long
@@ -196,7 +198,7 @@ impl Calls {
         let call = Open::new(intent, self.started);
         let wake = call.wake;
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { life: 0, call: None });
+            self.slots.push(Slot { life: self.born, call: None });
             (self.slots.len() - 1) as u32
         });
         let place = &mut self.slots[slot as usize];
@@ -215,6 +217,14 @@ impl Calls {
             self.timers.clear();
         }
         Some(call)
+    }
+
+    /// Gives back what calls that have ended took, if all have.
+    pub(super) fn rest(&mut self) {
+        if self.len() == 0 {
+            let born = self.slots.iter().map(|slot| slot.life).fold(self.born, u32::max);
+            *self = Calls { born, started: self.started, ..Calls::default() };
+        }
     }
 
     pub(super) fn get(&self, handle: Handle) -> Option<&Open> {
