@@ -12,8 +12,8 @@ use super::size::entry_words;
 use super::{Answer, Entry, Goodbye, Limits, Refused, Reply};
 
 /// A message of this many bytes is to be sent. Measured: from 16 KiB on nothing is gained per entry, and what is longer makes buffers grow at both ends,
-/// which a connection keeps. Above 64 KiB throughput falls. So 32 KiB.
-pub const FLUSH: usize = 32 * 1024;
+/// which a connection keeps. So 16 KiB.
+pub const FLUSH: usize = 16 * 1024;
 
 /// A body of this many bytes or more travels as a frame of its own, uncopied. Below, copying it to the shared frame costs less than a
 /// frame does; above, it does not (packed bodies of 16 KiB ran at half the speed of framed ones).

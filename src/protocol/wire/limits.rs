@@ -6,7 +6,7 @@
 /// entry (1 MiB with the defaults), and six times the header for the lists in it (1.5 MiB). So a stranger gets little for his bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest header frame, in bytes. Default 256 KiB: a message is flushed at 32 KiB, and one entry may need more, such as the
+    /// The longest header frame, in bytes. Default 256 KiB: a message is flushed at 16 KiB, and one entry may need more, such as the
     /// welcome to a client of many differing contracts (16 bytes a member) or the numbers of some thousand topics. One entry
     /// may use half of it. A longer header is refused before it is looked at.
     pub header: u32,

@@ -32,13 +32,17 @@ pub fn hello(id: u64, resume: Option<Registration>) -> Entry {
     })
 }
 
-/// Entries as they travel, in a message of their own.
+/// Entries as they travel, in as few messages as they fit.
 pub fn encode(entries: impl IntoIterator<Item = Entry>) -> Result<Vec<u8>> {
-    let mut encoder = Encoder::new(Limits::default());
+    let (mut encoder, mut messages) = (Encoder::new(Limits::default()), Vec::new());
     for entry in entries {
+        if encoder.is_full() {
+            messages.extend(zmtp::message(&encoder.finish()));
+        }
         encoder.push(entry).map_err(|not_taken| not_taken.message)?;
     }
-    Ok(zmtp::message(&encoder.finish()))
+    messages.extend(zmtp::message(&encoder.finish()));
+    Ok(messages)
 }
 
 /// A header of so many entries of a kind that has no content but a number, as no encoder of ours makes it. Their numbers are in `schemas/wire.capnp`.
