@@ -178,7 +178,7 @@ impl Driver {
 
     /// Up to one turn's worth. Returns whether there may be more.
     fn take_what_is_at_hand(&mut self) -> bool {
-        let turn = (self.desk.len() / PARTS).max(TURN);
+        let turn = (self.machine.open() / PARTS).max(TURN);
         while self.taken < turn {
             let command = self.commands.try_recv().ok();
             let event = match &mut self.state {

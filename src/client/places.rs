@@ -68,11 +68,6 @@ impl<H: Copy + Eq + Hash, C> Desk<H, C> {
         self.calls.insert(handle, (ticket, call));
     }
 
-    /// Calls that are not concluded.
-    pub fn len(&self) -> usize {
-        self.calls.len()
-    }
-
     /// Gives back the memory that calls have left behind.
     pub fn rest(&mut self) {
         self.tickets.shrink_to_fit();

@@ -23,7 +23,7 @@ use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
 use super::link::{Link, LinkLimits, Links, News, Order, SendError, Sums};
 use super::places::One;
 use super::relay::{Bounds, Joined, Relay};
-use super::router::{COMMANDS, encoded_size};
+use super::router::COMMANDS;
 use super::stream::{Peer, PeerAddress, Stream};
 use super::throttle::Rates;
 #[cfg(feature = "tls")]
@@ -238,20 +238,10 @@ impl Dealer {
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if too much is outstanding: nothing was handed over, and the connection
     /// goes on.
     pub fn send(&mut self, frames: Vec<Bytes>) -> Result<(), SendError> {
-        if self.core.0.borrow().is_none() || frames.is_empty() || self.link.order() != Order::Relay {
+        if self.core.0.borrow().is_none() || self.link.order() != Order::Relay {
             return Err(SendError::Gone);
         }
-        let (size, outstanding) = (encoded_size(&frames), self.link.outstanding());
-        if !self.links.limits.has_room(outstanding, size) {
-            return Err(SendError::Full);
-        }
-        if !self.link.held.must_wait(outstanding, size) {
-            self.core.pass(&self.link, frames)?;
-        } else if !self.link.held.push(size, frames) {
-            return Err(SendError::Full);
-        }
-        self.links.handed_over(&self.link, size);
-        Ok(())
+        self.links.hand_over(&self.link, frames, |link, frames| self.core.pass(link, frames))
     }
 
     /// Bytes handed over and not yet written.
@@ -275,9 +265,7 @@ impl Dealer {
 
 impl Drop for Dealer {
     fn drop(&mut self) {
-        while let Some(frames) = self.link.held.pop_anyway() {
-            let _ = self.core.pass(&self.link, frames); // nobody is there to hear of it
-        }
+        self.link.pass_all(|link, frames| self.core.pass(link, frames));
         *self.core.0.borrow_mut() = None;
     }
 }
@@ -291,15 +279,7 @@ impl Core {
         let mut core = self.0.borrow_mut();
         let socket = core.as_mut().ok_or(SendError::Gone)?;
         let message = ZmqMessage::try_from(frames).map_err(|_| SendError::Gone)?;
-        match socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Ok(()),
-            Poll::Ready(Err(_)) => Err(SendError::Gone),
-            Poll::Pending => {
-                // 100,000 messages wait. Whether this one is among them is not known, so the connection is of no use any more.
-                link.close(CloseReason::TooSlow);
-                Err(SendError::Full)
-            }
-        }
+        link.passed(socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())))
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -331,14 +331,7 @@ impl Gate {
         let mut cores = self.cores.borrow_mut();
         let core = cores.iter_mut().find(|core| core.number == link.core).ok_or(SendError::Gone)?;
         // Polled once and dropped: a send that waits holds a lock of the crate's, and all its connections up.
-        match core.socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Ok(()),
-            Poll::Ready(Err(_)) => Err(SendError::Gone),
-            Poll::Pending => {
-                link.close(CloseReason::TooSlow);
-                Err(SendError::Full)
-            }
-        }
+        link.passed(core.socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())))
     }
 
     /// Chooses the ROUTER for a new connection. There is none while draining.

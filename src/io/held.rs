@@ -12,12 +12,15 @@ use bytes::Bytes;
 /// Bytes that are between the crate's socket and the stranger: two messages as the encoder makes them. A longer one goes alone.
 const INSIDE: usize = 32 * 1024;
 
-/// As many, once the connection is busy: as much as the crate's writer gathers. Each time that it is given something costs a turn of the thread, and
-/// with 32 KiB bodies of 16 KiB lost some 20 % of their speed.
+/// As many, once the connection is busy: as much as the crate's writer gathers. Each time that it is given something costs a turn of the thread; given
+/// 32 KiB at a time, bodies of 16 KiB lost some 20 % of their speed.
 const INSIDE_WHEN_BUSY: usize = 128 * 1024;
 
-/// Bytes that have had to wait by when a connection is busy, and the silence that ends the count: a short burst does not make its buffers grow.
-const BUSY: (usize, Duration) = (2 << 20, Duration::from_secs(1));
+/// A connection is busy when so many bytes have had to wait: a short burst does not make its buffers grow.
+const BUSY: usize = 2 << 20;
+
+/// If nothing had to wait for so long, the count of them begins anew.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Messages that may wait: as many as the crate's own queue takes. Each takes some memory, however short it is.
 const MESSAGES: usize = 100_000;
@@ -46,7 +49,7 @@ impl Held {
         messages.push_back((size, frames));
         self.bytes.set(self.bytes.get() + size);
         let now = Instant::now();
-        let before = self.waited.get().filter(|(_, last)| now - *last < BUSY.1).map_or(0, |(bytes, _)| bytes);
+        let before = self.waited.get().filter(|(_, last)| now - *last < PAUSE).map_or(0, |(bytes, _)| bytes);
         self.waited.set(Some((before.saturating_add(size), now)));
         true
     }
@@ -70,9 +73,14 @@ impl Held {
     }
 
     fn has_room(&self, inside: usize, size: usize) -> bool {
-        let busy = self.waited.get().is_some_and(|(bytes, _)| bytes > BUSY.0);
+        let busy = self.waited.get().is_some_and(|(bytes, _)| bytes > BUSY);
         inside == 0 || inside + size <= if busy { INSIDE_WHEN_BUSY } else { INSIDE }
     }
+}
+
+/// What a message takes on the wire.
+pub(super) fn encoded_size(frames: &[Bytes]) -> usize {
+    frames.iter().map(|frame| frame.len() + if frame.len() > 255 { 9 } else { 2 }).sum()
 }
 
 #[cfg(test)]
@@ -122,7 +130,7 @@ mod tests {
     fn a_busy_connection_is_given_more_at_once() {
         let held = Held::default();
         assert!(held.must_wait(INSIDE, INSIDE));
-        assert!((0..BUSY.0 / INSIDE).all(|_| held.push(INSIDE, vec![])));
+        assert!((0..BUSY / INSIDE).all(|_| held.push(INSIDE, vec![])));
         assert_eq!(held.pop(held.bytes.get() + INSIDE), None, "not yet");
         assert!(held.push(1, vec![]));
         let outstanding = held.bytes.get() + INSIDE;

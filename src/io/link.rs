@@ -8,15 +8,16 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use super::budget::{Budget, Part, weight};
 use super::close::{CloseReason, count_end};
-use super::held::Held;
+use super::held::{Held, encoded_size};
 use super::stream::Peer;
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{Complaints, GateCounters};
@@ -147,6 +148,26 @@ impl Link {
     /// The same, to be looked at from another thread.
     pub fn shared_outstanding(&self) -> Arc<AtomicUsize> {
         self.outstanding.clone()
+    }
+
+    /// What came of giving the crate's socket a message, by the one time that its future was polled.
+    pub fn passed<E>(&self, polled: Poll<Result<(), E>>) -> Result<(), SendError> {
+        match polled {
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(_)) => Err(SendError::Gone),
+            Poll::Pending => {
+                // 100,000 messages wait. Whether this one is among them is not known, so the connection is of no use any more.
+                self.close(CloseReason::TooSlow);
+                Err(SendError::Full)
+            }
+        }
+    }
+
+    /// Gives the crate's socket all that is held, room or not: the socket is about to go.
+    pub fn pass_all(&self, pass: impl Fn(&Link, Vec<Bytes>) -> Result<(), SendError>) {
+        while let Some(frames) = self.held.pop_anyway() {
+            let _ = pass(self, frames); // if it is not taken, the connection ends
+        }
     }
 
     /// Asks for an end. The first asker's reason stands, but a close can still become an abort.
@@ -387,6 +408,32 @@ impl Links {
     /// How many connections the crate's socket `core` has.
     pub fn count_of(&self, core: u64) -> usize {
         self.table.borrow().values().filter(|link| link.core == core).count()
+    }
+
+    /// Hands a message over: to the crate's socket, by `pass`, or to wait until that has room.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if too much is outstanding, and what `pass` says; nothing is handed over then.
+    pub fn hand_over(
+        &self,
+        link: &Link,
+        frames: Vec<Bytes>,
+        pass: impl FnOnce(&Link, Vec<Bytes>) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        if frames.is_empty() {
+            return Err(SendError::Gone); // no message, and the crate would panic
+        }
+        let (size, outstanding) = (encoded_size(&frames), link.outstanding());
+        if !self.limits.has_room(outstanding, size) {
+            return Err(SendError::Full);
+        }
+        if !link.held.must_wait(outstanding, size) {
+            pass(link, frames)?;
+        } else if !link.held.push(size, frames) {
+            return Err(SendError::Full);
+        }
+        self.handed_over(link, size);
+        Ok(())
     }
 
     pub fn handed_over(&self, link: &Link, bytes: usize) {

@@ -247,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
     /// Gives the crate's socket what it has room for now.
     fn feed(&self) {
         while let Some(frames) = self.link.held.pop(self.link.outstanding()) {
-            let _ = (self.pass)(&self.link, frames); // a connection of no use ends
+            let _ = (self.pass)(&self.link, frames); // if it is not taken, the connection ends
         }
     }
 

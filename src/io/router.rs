@@ -20,6 +20,7 @@ use super::close::CloseReason;
 use super::descriptors;
 use super::endpoint::Endpoint;
 use super::gate::{Common, Door, Gate};
+use super::held::encoded_size;
 use super::link::{Link, LinkLimits, News, Order, SendError};
 use super::relay::Bounds;
 use super::spin::Spin;
@@ -345,21 +346,11 @@ impl Router {
             return Ok(());
         }
         let link = self.open_link(to)?;
-        let (size, outstanding) = (encoded_size(&frames), link.outstanding());
-        if !self.gate.links.limits.has_room(outstanding, size) {
+        let handed = self.gate.links.hand_over(&link, frames, |link, frames| self.gate.pass(link, frames));
+        if handed == Err(SendError::Full) {
             link.close(CloseReason::TooSlow);
-            return Err(SendError::Full);
         }
-        if !link.held.must_wait(outstanding, size) {
-            self.gate.pass(&link, frames)?;
-        } else if frames.is_empty() {
-            return Err(SendError::Gone);
-        } else if !link.held.push(size, frames) {
-            link.close(CloseReason::TooSlow);
-            return Err(SendError::Full);
-        }
-        self.gate.links.handed_over(&link, size);
-        Ok(())
+        handed
     }
 
     /// Bytes handed over for this connection and not yet written to its stranger. 0 if there is no such connection.
@@ -449,9 +440,7 @@ impl Router {
     pub async fn drain(mut self, cap: Duration) {
         self.stop = None;
         for link in self.gate.links.all() {
-            while let Some(frames) = link.held.pop_anyway() {
-                let _ = self.gate.pass(&link, frames); // the connection is of no use any more, and ends
-            }
+            link.pass_all(|link, frames| self.gate.pass(link, frames));
         }
         // Its end is what tells the gate that everything was said.
         self.gate.cores.borrow_mut().clear();
@@ -475,9 +464,4 @@ impl Drop for Router {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-/// What a message takes on the wire.
-pub(super) fn encoded_size(frames: &[Bytes]) -> usize {
-    frames.iter().map(|frame| frame.len() + if frame.len() > 255 { 9 } else { 2 }).sum()
 }
