@@ -2,15 +2,15 @@
 //! (Lee et al., SOSP 2015); and it must not depend on the number of sessions.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use selfsame::protocol::dedup::{Admission, Attempt, Dedup, Identity, Limits, Minted, Now, Terminal};
 use selfsame::protocol::wire::{Call, Hello};
 use selfsame::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
+    CallId, ConnectionId, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
 };
+use selfsame_bench::call;
 
 /// Calls of one session that are not acknowledged yet: what the other benches have in flight.
 const IN_FLIGHT: u64 = 64;
@@ -31,25 +31,6 @@ fn server(sessions: u64) -> (Dedup, Vec<Registration>) {
     (dedup, registrations)
 }
 
-fn call(registration: Registration, id: CallId, acked_below: u64) -> Call {
-    Call {
-        registration,
-        incarnation: Incarnation(0),
-        first_stamp: Stamp(1),
-        id,
-        interface: 1,
-        method: 1,
-        retry: RetryClass::Once,
-        attempt: 1,
-        time_left: Duration::from_secs(5),
-        acked_below,
-        trace: None,
-        issued: WallTime(0),
-        metadata: Vec::new(),
-        body: Bytes::new(),
-    }
-}
-
 fn admit(dedup: &mut Dedup, call: &Call) -> Admission {
     let (principal, from, class) = (PrincipalId::ANYONE, ConnectionId(1), RetryClass::Once);
     dedup.admit(&Attempt { call, digest: 7, principal, from, class }, None, NOW)
@@ -65,7 +46,7 @@ fn once(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("{sessions} sessions")), |b| {
             b.iter(|| {
                 let acked = number.saturating_sub(in_flight);
-                let call = call(registrations[at], CallId::Sequenced(number), acked);
+                let call = call(registrations[at], CallId::Sequenced(number), acked, Bytes::new());
                 let Admission::Execute(execution) = admit(&mut dedup, &call) else { panic!("it should run") };
                 dedup.complete(execution, Terminal::Ok(reply.clone()), NOW, &mut deliveries);
                 black_box(&deliveries);
@@ -83,7 +64,7 @@ fn once(c: &mut Criterion) {
 fn replay(c: &mut Criterion) {
     let (mut dedup, registrations) = server(1);
     let mut deliveries = Vec::new();
-    let first = call(registrations[0], CallId::Sequenced(1), 0);
+    let first = call(registrations[0], CallId::Sequenced(1), 0, Bytes::new());
     let Admission::Execute(execution) = admit(&mut dedup, &first) else { panic!("it should run") };
     dedup.complete(execution, Terminal::Ok(Bytes::from_static(&[0; 64])), NOW, &mut deliveries);
     c.bench_function("replay", |b| b.iter(|| black_box(admit(&mut dedup, &first))));
@@ -98,7 +79,7 @@ fn keyed(c: &mut Criterion) {
                 for n in 0..1_000u128 {
                     let (issued, expiry) = (WallTime(500_000), WallTime(2_000_000));
                     let key = Key { key: n.wrapping_mul(0x9e37_79b9_7f4a_7c15), issued, expiry };
-                    let call = call(registrations[0], CallId::Keyed(key), 0);
+                    let call = call(registrations[0], CallId::Keyed(key), 0, Bytes::new());
                     let Admission::Execute(execution) = admit(&mut dedup, &call) else {
                         panic!("it should run")
                     };

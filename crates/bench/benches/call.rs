@@ -7,24 +7,10 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::join_all;
-use selfsame::{Answer, Request, Server};
-use selfsame_bench::api::account::account::{ChangePassword, Version};
-use selfsame_bench::api::account::{Account, AccountClient, AccountServer};
+use selfsame::Server;
+use selfsame_bench::Echo;
+use selfsame_bench::api::account::{AccountClient, AccountServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-struct Echo;
-
-impl Account for Echo {
-    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
-        let length = request.read(|p| Ok(p.get_user()?.len()))?;
-        request.reply(|mut reply| reply.set_version(length as u32))
-    }
-
-    async fn version(&self, request: Request<Version>) -> Answer<Version> {
-        let length = request.read(|p| Ok(p.get_user()?.len()))?;
-        request.reply(|mut reply| reply.set_version(length as u32))
-    }
-}
 
 /// The address of a thread that sends back what it gets.
 fn bare_echo() -> std::net::SocketAddr {

@@ -7,29 +7,11 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use rustix::time::{ClockId, clock_gettime};
-use selfsame::{Answer, Request, Server};
-use selfsame_bench::api::storm::storm::{ChangePassword, ChangePasswordAgain};
-use selfsame_bench::api::storm::{Storm, StormClient, StormServer};
-use selfsame_bench::trial;
+use selfsame::Server;
+use selfsame_bench::api::storm::{StormClient, StormServer};
+use selfsame_bench::{Echo, trial};
 
 const IN_FLIGHT: usize = 64;
-
-struct Echo;
-
-impl Storm for Echo {
-    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
-        let length = request.read(|p| Ok(p.get_user()?.len()))?;
-        request.reply(|mut reply| reply.set_version(length as u32))
-    }
-
-    async fn change_password_again(
-        &self,
-        request: Request<ChangePasswordAgain>,
-    ) -> Answer<ChangePasswordAgain> {
-        let length = request.read(|p| Ok(p.get_user()?.len()))?;
-        request.reply(|mut reply| reply.set_version(length as u32))
-    }
-}
 
 /// CPU time of all threads of this process.
 fn cpu() -> Duration {

@@ -17,10 +17,9 @@ use selfsame::protocol::store::{Done, Intent, Op, StoreEvent, Ticket};
 use selfsame::protocol::wire::Answer;
 use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Registration, WallTime};
 use selfsame::store::{Link, Opener, flushes};
-use selfsame::{Answer as Answered, Request, Server, Store};
-use selfsame_bench::api::storm::storm::{ChangePassword, ChangePasswordAgain};
-use selfsame_bench::api::storm::{Storm, StormClient, StormServer};
-use selfsame_bench::trial;
+use selfsame::{Server, Store};
+use selfsame_bench::api::storm::{StormClient, StormServer};
+use selfsame_bench::{Echo, trial};
 
 const IN_FLIGHT: [usize; 3] = [1, 64, 512];
 
@@ -126,21 +125,6 @@ fn intent(number: u64) -> Intent {
         principal: PrincipalId::ANYONE,
         id: CallId::Sequenced(number),
         imprint: Imprint { interface: 1, method: 2, digest: 3, ..Imprint::default() },
-    }
-}
-
-struct Echo;
-
-impl Storm for Echo {
-    async fn change_password(&self, request: Request<ChangePassword>) -> Answered<ChangePassword> {
-        request.reply(|mut reply| reply.set_version(1))
-    }
-
-    async fn change_password_again(
-        &self,
-        request: Request<ChangePasswordAgain>,
-    ) -> Answered<ChangePasswordAgain> {
-        request.reply(|mut reply| reply.set_version(1))
     }
 }
 

@@ -16,9 +16,9 @@ use selfsame::protocol::dedup::{
 };
 use selfsame::protocol::wire::{Call, Hello};
 use selfsame::protocol::{
-    CallId, ConnectionId, Incarnation, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
+    CallId, ConnectionId, Key, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
 };
-use selfsame_bench::trial;
+use selfsame_bench::{call, trial};
 
 const NOW: Now = Now { moment: Moment::from_secs(1), wall: WallTime(1_000_000) };
 const CALLS: u64 = 2_000;
@@ -52,22 +52,8 @@ impl Table {
         // An odd multiplier spreads the keys as a hash would; expiries come in no order, as users' validities do.
         let key = u128::from(self.keys).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let expiry = WallTime(self.now.wall.0 + 60_000_000 + (key as u64 >> 40));
-        let call = Call {
-            registration: self.registration,
-            incarnation: Incarnation(0),
-            first_stamp: Stamp(1),
-            id: CallId::Keyed(Key { key, issued: self.now.wall, expiry }),
-            interface: 1,
-            method: 1,
-            retry: RetryClass::Once,
-            attempt: 1,
-            time_left: Duration::from_secs(5),
-            acked_below: 0,
-            trace: None,
-            issued: self.now.wall,
-            metadata: Vec::new(),
-            body: Bytes::new(),
-        };
+        let id = CallId::Keyed(Key { key, issued: self.now.wall, expiry });
+        let call = Call { issued: self.now.wall, ..call(self.registration, id, 0, Bytes::new()) };
         let attempt = Attempt {
             call: &call,
             digest: key,

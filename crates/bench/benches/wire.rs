@@ -1,45 +1,20 @@
 //! What a message costs to write and to read: calls of 64 bytes, one and 64 a message, and one body that travels uncopied.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use selfsame::protocol::wire::{Call, Encoder, Entry, Limits, decode};
-use selfsame::protocol::{CallId, Incarnation, Registration, RetryClass, Stamp, WallTime};
-
-fn call(number: u64, body: &Bytes) -> Entry {
-    Entry::Call(Call {
-        registration: Registration(7),
-        incarnation: Incarnation(8),
-        first_stamp: Stamp(9),
-        id: CallId::Sequenced(number),
-        interface: 10,
-        method: 0,
-        retry: RetryClass::Once,
-        attempt: 1,
-        time_left: Duration::from_secs(5),
-        acked_below: number,
-        trace: None,
-        issued: WallTime(1_790_000_000_000),
-        metadata: Vec::new(),
-        body: body.clone(),
-    })
-}
-
-fn message(encoder: &mut Encoder, calls: Vec<Entry>) -> Vec<Bytes> {
-    for call in calls {
-        encoder.push(call).expect("within the limits");
-    }
-    encoder.finish()
-}
+use selfsame::protocol::wire::{Call, Encoder, Limits, decode};
+use selfsame::protocol::{CallId, Registration};
+use selfsame_bench::{call, message};
 
 fn wire(criterion: &mut Criterion) {
     let limits = Limits::default();
     for (name, calls, length) in [("1 call", 1, 64), ("64 calls", 64, 64), ("1 call of 64 KiB", 1, 64 * 1024)]
     {
         let body = Bytes::from(vec![1; length]);
-        let entries: Vec<Entry> = (1..=calls).map(|number| call(number, &body)).collect();
+        let numbered = |number| call(Registration(7), CallId::Sequenced(number), number, body.clone());
+        let entries: Vec<Call> = (1..=calls).map(numbered).collect();
         let mut encoder = Encoder::new(limits);
         let frames = message(&mut encoder, entries.clone());
         // As a socket hands them out: after a frame's two bytes of flags and length.

@@ -1,17 +1,17 @@
 //! The steps of a call that are counted, with their bounds: a tenth or so above what they were when they were last looked at.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use selfsame::protocol::dedup::{Admission, Attempt, Dedup, Identity, Limits, Minted, Now, Terminal};
-use selfsame::protocol::wire::{self, Call, Encoder, Entry, Hello};
+use selfsame::protocol::wire::{self, Call, Encoder, Hello};
 use selfsame::protocol::{
-    CallId, ConnectionId, Incarnation, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
+    CallId, ConnectionId, Moment, PrincipalId, Registration, RetryClass, Stamp, WallTime,
 };
-use selfsame::{Answer, Channel, Request, Spin};
-use selfsame_bench::api::account::account::{ChangePassword, Version};
-use selfsame_bench::api::account::{Account, AccountClient, AccountServer};
+use selfsame::{Channel, Spin};
+use selfsame_bench::api::account::{AccountClient, AccountServer};
+use selfsame_bench::{Echo, call, message};
 
 /// A step, and what one call may cost in it.
 pub struct Step {
@@ -33,44 +33,26 @@ pub const STEPS: &[Step] = &[
 /// Calls of one message, and calls in flight.
 const TOGETHER: u64 = 32;
 
-fn call(number: u64, body: &Bytes) -> Call {
-    Call {
-        registration: Registration(7),
-        incarnation: Incarnation(0),
-        first_stamp: Stamp(9),
-        id: CallId::Sequenced(number),
-        interface: 10,
-        method: 0,
-        retry: RetryClass::Once,
-        attempt: 1,
-        time_left: Duration::from_secs(5),
-        acked_below: number.saturating_sub(TOGETHER),
-        trace: None,
-        issued: WallTime(1_790_000_000_000),
-        metadata: Vec::new(),
-        body: body.clone(),
-    }
-}
-
-fn message(encoder: &mut Encoder, body: &Bytes) -> Vec<Bytes> {
-    for number in 1..=TOGETHER {
-        encoder.push(Entry::Call(call(number, body))).expect("within the limits");
-    }
-    encoder.finish()
+/// Numbered calls with this body, each of which acknowledges what is no longer in flight.
+fn numbered(numbers: RangeInclusive<u64>, body: &'static [u8]) -> impl Iterator<Item = Call> {
+    numbers.map(move |number| {
+        let acked_below = number.saturating_sub(TOGETHER);
+        call(Registration(7), CallId::Sequenced(number), acked_below, Bytes::from_static(body))
+    })
 }
 
 /// Calls of 64 bytes to messages.
 fn encode(calls: u64) {
-    let (mut encoder, body) = (Encoder::new(wire::Limits::default()), Bytes::from_static(&[1; 64]));
+    let mut encoder = Encoder::new(wire::Limits::default());
     for _ in 0..calls / TOGETHER {
-        black_box(message(&mut encoder, &body));
+        black_box(message(&mut encoder, numbered(1..=TOGETHER, &[1; 64])));
     }
 }
 
 /// Messages to calls.
 fn decode(calls: u64) {
     let limits = wire::Limits::default();
-    let message = message(&mut Encoder::new(limits), &Bytes::from_static(&[1; 64]));
+    let message = message(&mut Encoder::new(limits), numbered(1..=TOGETHER, &[1; 64]));
     for _ in 0..calls / TOGETHER {
         black_box(wire::decode(black_box(&message), &limits).expect("a valid message"));
     }
@@ -84,28 +66,13 @@ fn admit(calls: u64) {
     let minted = Minted { registration: Registration(7), stamp: Stamp(9) };
     let hello = Hello { version: 1, ..Hello::default() };
     dedup.hello(&hello, principal, minted, now).expect("room for a session");
-    let (body, reply, mut deliveries) = (Bytes::new(), Bytes::from_static(&[0; 64]), Vec::new());
-    for number in 1..=calls {
-        let call = call(number, &body);
+    let (reply, mut deliveries) = (Bytes::from_static(&[0; 64]), Vec::new());
+    for call in numbered(1..=calls, &[]) {
         let attempt = Attempt { call: &call, digest: 7, principal, from, class };
         let Admission::Execute(execution) = dedup.admit(&attempt, None, now) else { panic!("it should run") };
         dedup.complete(execution, Terminal::Ok(reply.clone()), now, &mut deliveries);
         black_box(&deliveries);
         deliveries.clear();
-    }
-}
-
-struct Echo;
-
-impl Account for Echo {
-    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
-        let length = request.read(|p| Ok(p.get_user()?.len()))?;
-        request.reply(|mut reply| reply.set_version(length as u32))
-    }
-
-    async fn version(&self, request: Request<Version>) -> Answer<Version> {
-        let length = request.read(|p| Ok(p.get_user()?.len()))?;
-        request.reply(|mut reply| reply.set_version(length as u32))
     }
 }
 
