@@ -140,18 +140,16 @@ async fn commands(field: &Field) -> Outcome {
     Ok(few_at_once(peers).await?.into_iter().sum())
 }
 
-/// Says the same as long as the attack goes on, or until it is cut off; and comes again.
+/// Says the same until it is cut off, and comes again as long as the attack goes on. However busy the machine is, it is cut off once.
 async fn floods(field: &Field, port: Port, said: &[u8], reads: bool) {
-    while field.goes_on() {
+    loop {
         let Ok(mut wire) = field.join(port).await else { return };
-        let mut taken = true;
-        while taken && field.goes_on() {
-            taken = match reads {
-                true => wire.say_and_read(said).await,
-                false => {
-                    tokio::time::timeout(field.left(), wire.say(said)).await.is_ok_and(|said| said.is_ok())
-                }
-            };
+        while match reads {
+            true => wire.say_and_read(said).await,
+            false => wire.say(said).await.is_ok(),
+        } {}
+        if !field.goes_on() {
+            return;
         }
     }
 }
@@ -176,8 +174,8 @@ async fn small_messages(field: &Field) -> Outcome {
     let said = frame(0, b"").repeat(1000);
     let floods = (0..4).map(|_| async {
         let mut wire = field.join(Port::Server).await?;
-        while field.goes_on() && wire.say_and_read(&said).await {}
-        Ok(()) as Result<()>
+        while wire.say_and_read(&said).await {}
+        wire.hears_the_end().await
     });
     try_join_all(floods).await?;
     tokio::time::sleep(field.left()).await;
