@@ -1,7 +1,7 @@
 //! How a run ends: what is kept of it, and who is told. The other half of [`Dedup::admit`].
 
-use std::mem;
 use std::time::Duration;
+use std::{iter, mem};
 
 use bytes::Bytes;
 
@@ -190,12 +190,14 @@ impl Dedup {
             self.vacate(slot, registration, id, kept);
         }
         let first = running.waiters.first();
-        for waiter @ Waiter { registration, id, attempt, from } in running.waiters.last_of_each() {
+        // Clones for all but the last, which is nearly always the only one.
+        let answers = iter::repeat_n(answer, running.waiters.last_of_each().count());
+        for (waiter, answer) in running.waiters.last_of_each().zip(answers) {
+            let Waiter { registration, id, attempt, from } = *waiter;
             if planted!(JoinFirstOnly) && !std::ptr::eq(waiter, first) {
                 continue;
             }
-            let reply = reply(*registration, *id, *attempt, replayed, answer.clone());
-            deliveries.push(Delivery { to: *from, reply });
+            deliveries.push(Delivery { to: from, reply: reply(registration, id, attempt, replayed, answer) });
         }
     }
 

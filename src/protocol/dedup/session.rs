@@ -2,7 +2,6 @@
 //! machine's table; this holds their places.
 
 use std::collections::BTreeMap;
-use std::ops::RangeBounds;
 use std::time::Duration;
 
 use super::super::{Moment, PrincipalId, Refusal, WallTime};
@@ -142,7 +141,7 @@ impl Session {
         let raised = self.closed.raise(below);
         if raised {
             let forgotten = self.closed.below() + u64::from(planted!(RunningCollected));
-            self.collect(..forgotten, records);
+            self.collect_below(forgotten, records);
         }
         raised
     }
@@ -151,24 +150,36 @@ impl Session {
     pub fn close(&mut self, first: u64, last: u64, limit: usize, records: &mut Records) -> bool {
         let closed = self.closed.close(first, last, limit);
         if closed {
-            self.collect(..self.closed.below(), records);
-            self.collect(first..=last, records);
+            self.collect_below(self.closed.below(), records);
+            while let Some((&number, _)) = self.calls.range(first..=last).next() {
+                if let Some(entry) = self.calls.remove(&number) {
+                    self.forget(entry, records);
+                }
+            }
         }
         closed
     }
 
-    /// Forgets what is noted of closed numbers. A running record runs on.
-    fn collect(&mut self, numbers: impl RangeBounds<u64> + Clone, records: &mut Records) {
-        while let Some((&number, _)) = self.calls.range(numbers.clone()).next() {
-            let Some(Entry { slot: Some(slot), .. }) = self.calls.remove(&number) else { continue };
-            let Some(record) = records.at_mut(slot) else { continue };
-            self.recorded -= usize::from(record.kept);
-            if let State::Running(running) = &mut record.state {
-                running.collected = true;
-            } else {
-                self.bytes -= record.bytes();
-                records.remove(slot);
-            }
+    /// Forgets what is noted of all numbers below.
+    fn collect_below(&mut self, below: u64, records: &mut Records) {
+        while let Some(lowest) = self.calls.first_entry()
+            && *lowest.key() < below
+        {
+            let entry = lowest.remove();
+            self.forget(entry, records);
+        }
+    }
+
+    /// Forgets what was noted of a closed number. A running record runs on.
+    fn forget(&mut self, entry: Entry, records: &mut Records) {
+        let Entry { slot: Some(slot), .. } = entry else { return };
+        let Some(record) = records.at_mut(slot) else { return };
+        self.recorded -= usize::from(record.kept);
+        if let State::Running(running) = &mut record.state {
+            running.collected = true;
+        } else {
+            self.bytes -= record.bytes();
+            records.remove(slot);
         }
     }
 
@@ -179,7 +190,9 @@ impl Session {
 
     /// Forgets everything: the session is over.
     pub fn clear(&mut self, records: &mut Records) {
-        self.collect(.., records);
+        while let Some((_, entry)) = self.calls.pop_first() {
+            self.forget(entry, records);
+        }
     }
 
     #[cfg(test)]
