@@ -1,21 +1,23 @@
 //! Cap'n Proto messages as values: owned, aligned, checked once, read without a copy.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use capnp::message::{self, HeapAllocator, ReaderOptions};
-use capnp::serialize::{self, BufferSegments};
+use capnp::Word;
+use capnp::message::{self, ReaderOptions, ScratchSpaceHeapAllocator};
+use capnp::serialize;
 use capnp::traits::Owned;
 
-use crate::protocol::wire::aligned;
+use crate::protocol::wire::{Segments, aligned};
 
 /// A received message of the contract's struct `T`: a reply, an event, a fault.
 ///
 /// [`get`](Message::get) lends a reader. Readers borrow the message and are not `Send`: **readers never cross an await**. Take what you
 /// need out of them ([`read`](Message::read) makes that one expression) and await afterwards.
 pub struct Message<T> {
-    reader: message::Reader<BufferSegments<Bytes>>,
+    reader: message::Reader<Segments<Bytes>>,
     body: Bytes,
     of: PhantomData<fn() -> T>,
 }
@@ -37,12 +39,12 @@ impl<T> Message<T> {
             traversal_limit_in_words: Some(traversal_limit_in_words(body.len())),
             nesting_limit: NESTING_LIMIT,
         };
-        let checked = message::Reader::new(BufferSegments::new(body.clone(), limited)?, limited);
+        let checked = message::Reader::new(Segments::new(body.clone(), limited)?, limited);
         checked.get_root::<capnp::any_pointer::Reader<'_>>()?.target_size()?;
         Self::trusted(checked.into_segments(), body)
     }
 
-    fn trusted(segments: BufferSegments<Bytes>, body: Bytes) -> capnp::Result<Self> {
+    fn trusted(segments: Segments<Bytes>, body: Bytes) -> capnp::Result<Self> {
         let unlimited = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
         Ok(Message { reader: message::Reader::new(segments, unlimited), body, of: PhantomData })
     }
@@ -50,7 +52,7 @@ impl<T> Message<T> {
     /// The same content always gives the same bytes, whoever laid the message out.
     pub(crate) fn canonical(&self) -> capnp::Result<Vec<u8>> {
         let words = self.reader.canonicalize()?;
-        Ok(capnp::Word::words_to_bytes(&words).to_vec())
+        Ok(Word::words_to_bytes(&words).to_vec())
     }
 
     /// The message in stream framing, as it travelled.
@@ -80,8 +82,7 @@ impl<T: Owned> Message<T> {
 impl<T> Clone for Message<T> {
     fn clone(&self) -> Self {
         let options = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
-        let segments =
-            BufferSegments::new(self.body.clone(), options).expect("checked when the message was made");
+        let segments = Segments::new(self.body.clone(), options).expect("checked when the message was made");
         Self::trusted(segments, self.body.clone()).expect("checked when the message was made")
     }
 }
@@ -123,9 +124,22 @@ where
     R: Filled,
 {
     // 512 bytes hold most parameters in one segment; larger messages grow by themselves.
-    let mut builder = message::Builder::new(HeapAllocator::new().first_segment_words(64));
-    fill(builder.init_root()).filled()?;
-    Ok(Bytes::from(serialize::write_message_to_words(&builder)))
+    const WORDS: usize = 64;
+    thread_local! {
+        static SCRATCH: Cell<Vec<Word>> = const { Cell::new(Vec::new()) };
+    }
+    // Not there the first time, nor if filling another message is what has led here.
+    let mut scratch = SCRATCH.take();
+    if scratch.is_empty() {
+        scratch = Word::allocate_zeroed_vec(WORDS);
+    }
+    let body = {
+        let allocator = ScratchSpaceHeapAllocator::new(Word::words_to_bytes_mut(&mut scratch));
+        let mut builder = message::Builder::new(allocator.second_segment_words(2 * WORDS as u32));
+        fill(builder.init_root()).filled().map(|()| serialize::write_message_to_words(&builder))
+    };
+    SCRATCH.set(scratch);
+    body.map(Bytes::from)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod limits;
 mod mapping;
 mod put;
 mod saved;
+mod segments;
 mod size;
 mod take;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use encode::{Encoder, FLUSH, NotTaken, OWN_FRAME};
 pub use limits::Limits;
 pub use mapping::{numbered_refusal, refusal_number};
 pub use saved::{SavedCall, SavedCallError, decode_saved, encode_saved};
+pub(crate) use segments::Segments;
 
 use super::{CallId, Incarnation, Level, Refusal, Registration, RetryClass, Session, Stamp, WallTime};
 

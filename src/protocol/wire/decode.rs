@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use capnp::message::ReaderOptions;
-use capnp::serialize;
+use capnp::message::{Reader, ReaderOptions};
 
 use crate::generated::wire as schema;
 use crate::protocol::{CallId, Incarnation, Refusal, Registration};
 
 use super::take::take_entry;
-use super::{Answer, Entry, Goodbye, Limits, Refused, Reply, aligned};
+use super::{Answer, Entry, Goodbye, Limits, Refused, Reply, Segments, aligned};
 
 /// The schema nests seven deep; a header of a later version may nest a little deeper.
 const NESTING_LIMIT: i32 = 16;
@@ -119,8 +118,9 @@ pub fn decode(frames: &[Bytes], limits: &Limits) -> Result<Decoded, DecodeError>
     // no way to make a small header a large one.
     let options =
         ReaderOptions { traversal_limit_in_words: Some(2 * words + 64), nesting_limit: NESTING_LIMIT };
-    let message = serialize::read_message_from_flat_slice_no_alloc(&mut &header[..], options)
+    let segments = Segments::new(&header[..], options)
         .map_err(|error| malformed(format!("the header is no Cap'n Proto message: {error}")))?;
+    let message = Reader::new(segments, options);
     let entries = message
         .get_root::<schema::header::Reader<'_>>()
         .and_then(|header| header.get_entries())

@@ -1,14 +1,14 @@
 //! A call at rest: what a client keeps so that it can ask again after it crashed. Not a message; it never travels.
 
 use bytes::Bytes;
-use capnp::message::{Builder, HeapAllocator, ReaderOptions};
+use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
 use capnp::serialize;
 
 use crate::generated::wire as schema;
 use crate::protocol::{CallId, Key};
 
-use super::aligned;
 use super::mapping::{put_key, take_call_id};
+use super::{Segments, aligned};
 
 /// The version of the form in which calls are saved.
 const VERSION: u16 = 1;
@@ -55,8 +55,7 @@ pub fn decode_saved(bytes: &[u8]) -> Result<SavedCall, SavedCallError> {
     let bytes = aligned(Bytes::copy_from_slice(bytes));
     let options =
         ReaderOptions { traversal_limit_in_words: Some(2 * (bytes.len() / 8) + 64), nesting_limit: 8 };
-    let message =
-        serialize::read_message_from_flat_slice_no_alloc(&mut &bytes[..], options).map_err(broken)?;
+    let message = Reader::new(Segments::new(&bytes[..], options).map_err(broken)?, options);
     let from = message.get_root::<schema::saved_call::Reader<'_>>().map_err(broken)?;
     if from.get_version() != VERSION {
         return Err(SavedCallError(format!("its version is {}, known is {VERSION}", from.get_version())));
