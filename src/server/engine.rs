@@ -82,13 +82,21 @@ struct Clock {
 
 impl Clock {
     fn now(&self) -> Now {
-        Now { moment: self.origin.elapsed(), wall: nonce::wall_time(SystemTime::now()) }
+        Now { moment: self.moment(), wall: nonce::wall_time(SystemTime::now()) }
+    }
+
+    fn moment(&self) -> Moment {
+        self.origin.elapsed()
+    }
+
+    fn instant(&self, now: Now) -> Instant {
+        self.origin + now.moment
     }
 }
 
 /// Entries and events after which no further message is taken in a turn, and what there is to reply is sent: the client works on that meanwhile. A message of
 /// more entries is replied to as one.
-const TURN: usize = 32;
+const TURN: usize = 64;
 /// No further message is taken in a turn after so long: handlers may take up to 50 µs each on this thread.
 const TURN_TIME: Duration = Duration::from_micros(500);
 /// How often housekeeping runs: late handlers, counters, and a look whether there is something to sweep.
@@ -163,7 +171,7 @@ impl Engine {
                 _ = housekeeping.tick() => self.keep_house(),
             }
             let more = self.take_what_is_at_hand();
-            if self.sweep_again.is_some_and(|at| at <= self.clock.origin.elapsed()) {
+            if self.sweep_again.is_some_and(|at| at <= self.clock.moment()) {
                 self.sweep();
             }
             self.replica.tick(self.clock.now());
@@ -286,9 +294,11 @@ impl Engine {
         match wire::decode(&frames, &self.settings.wire) {
             Ok(decoded) => {
                 self.taken += decoded.entries.len();
+                let wall = self.clock.now().wall;
                 for entry in decoded.entries {
+                    let now = Now { moment: self.clock.moment(), wall };
                     match entry {
-                        Ok(entry) => self.entry(from, &principal, entry),
+                        Ok(entry) => self.entry(from, &principal, entry, now),
                         Err(bad) if self.bad_entry(from, &bad) => {}
                         Err(_) => break,
                     }
@@ -303,14 +313,13 @@ impl Engine {
         }
     }
 
-    fn entry(&mut self, from: ConnectionId, principal: &Principal, entry: Entry) {
-        let now = self.clock.now();
+    fn entry(&mut self, from: ConnectionId, principal: &Principal, entry: Entry, now: Now) {
         match entry {
             Entry::Hello(hello) => self.hello(from, principal, &hello, now),
             Entry::Call(call) => self.call(from, principal, call, now),
             Entry::Cancel(cancel) => {
                 if let Some(execution) = self.replica.cancel(&cancel, principal.id(), now) {
-                    self.forget_queued(execution);
+                    self.forget_queued(execution, now);
                 }
             }
             Entry::Ack(ack) => self.replica.ack(&ack, principal.id(), now),

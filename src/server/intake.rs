@@ -14,13 +14,14 @@ use crate::protocol::CallId;
 use crate::protocol::wire::Call;
 use crate::request::{Context, ContextParts, Lineage};
 
-/// The call with its context, as its handler sees it. Its deadline counts from now.
+/// The call with its context, as its handler sees it. Its deadline counts from when it arrived.
 pub(super) fn incoming(
     call: Call,
     method: &'static MethodInfo,
     principal: Principal,
     source: Source,
     retention: Duration,
+    arrived: Instant,
 ) -> Incoming {
     let nonce = match call.id {
         CallId::Sequenced(number) => Nonce(Identity::Sequenced { registration: call.registration, number }),
@@ -30,7 +31,7 @@ pub(super) fn incoming(
         method,
         nonce,
         attempt: call.attempt,
-        deadline: Instant::now() + call.time_left,
+        deadline: arrived + call.time_left,
         principal,
         trace: call.trace.map_or_else(crate::trace::root, crate::trace::child),
         lineage: lineage(&call, retention),

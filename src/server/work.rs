@@ -23,12 +23,13 @@ pub(super) enum Started {
     Running(AbortHandle),
 }
 
-/// Starts the handler of a call.
+/// Starts the handler of a call, a moment after `began`.
 pub(super) fn start(
     service: &Arc<dyn Service>,
     method: &mut MethodRoute,
     call: Incoming,
     execution: Execution,
+    began: Instant,
     runtime: &Handle,
     answers: &Answers,
 ) -> Started {
@@ -46,7 +47,6 @@ pub(super) fn start(
     let mut answering = if method.inline() {
         // Within the user's runtime, so that the handler's timers, sockets and tasks are that runtime's.
         let _entered = runtime.enter();
-        let began = Instant::now();
         let first = guarded(name, || {
             let _within = span.enter();
             let mut answering = service.call(call);

@@ -1,7 +1,5 @@
 //! A call's way through the engine: refused, queued, taken in by the store, run, completed. What each step means is the replica's business.
 
-use std::time::Instant;
-
 use super::{Engine, SHUTTING_DOWN, not_started};
 use crate::io::spin::{self, Cause};
 use crate::principal::Principal;
@@ -32,7 +30,7 @@ impl Engine {
         let shed = self.shed(from, source, principal, &call, name, malformed);
         let attempt = Attempt { call: &call, digest, class, principal: principal.id(), from };
         if let Some(execution) = self.replica.call(&attempt, shed, now) {
-            self.execute(execution, principal.clone(), source, call);
+            self.execute(execution, principal.clone(), source, call, now);
         }
     }
 
@@ -94,15 +92,16 @@ impl Engine {
     }
 
     /// Admitted: to a handler if one is free, else into the queue.
-    fn execute(&mut self, execution: Execution, principal: Principal, source: Source, call: Call) {
+    fn execute(&mut self, execution: Execution, principal: Principal, source: Source, call: Call, now: Now) {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
-        let incoming = incoming(call, method.info, principal, source, self.settings.dedup.retention);
+        let (retention, arrived) = (self.settings.dedup.retention, self.clock.instant(now));
+        let incoming = incoming(call, method.info, principal, source, retention, arrived);
         let context = &incoming.context;
         tracing::debug!(method = method.info.name, principal = %context.principal(), nonce = %context.nonce(), "executes");
         if self.handlers.len() < self.settings.concurrency
             && self.shares.may_run(source, self.settings.concurrency)
         {
-            self.begin(execution, incoming);
+            self.begin(execution, incoming, now);
         } else {
             let deadline = incoming.context.deadline();
             self.shares.take(execution, source, incoming.body.len(), false);
@@ -111,9 +110,9 @@ impl Engine {
     }
 
     /// A handler's place is free: its handler runs, if need be when the store has taken the call in.
-    fn begin(&mut self, execution: Execution, incoming: Incoming) {
+    fn begin(&mut self, execution: Execution, incoming: Incoming, now: Now) {
         match self.replica.begin(execution) {
-            Begun::Run => self.start(execution, incoming),
+            Begun::Run => self.start(execution, incoming, now),
             Begun::Wait => {
                 self.shares.take(execution, incoming.source, incoming.body.len(), true);
                 self.handlers.wait(execution, incoming);
@@ -124,16 +123,17 @@ impl Engine {
 
     /// The store has taken the call in.
     pub(super) fn run_or_drop(&mut self, execution: Execution, incoming: Incoming) {
-        if incoming.context.deadline() <= Instant::now() {
+        let now = self.clock.now();
+        if incoming.context.deadline() <= self.clock.instant(now) {
             let late = not_started(Refusal::Deadline, "its time was up when the store had taken it in");
-            self.replica.complete(execution, late, self.clock.now());
+            self.replica.complete(execution, late, now);
         } else {
-            self.start(execution, incoming);
+            self.start(execution, incoming, now);
         }
     }
 
     #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
-    fn start(&mut self, execution: Execution, mut incoming: Incoming) {
+    fn start(&mut self, execution: Execution, mut incoming: Incoming, now: Now) {
         #[cfg(feature = "postgres")]
         if let Some(transactions) = &self.transactions {
             let claim = self.replica.claim(execution);
@@ -145,10 +145,11 @@ impl Engine {
         };
         kill_point!("handler-entered");
         let (source, bytes) = (incoming.source, incoming.body.len());
-        match work::start(service, method, incoming, execution, &self.runtime, &self.answers) {
-            Started::Answered(terminal) => self.complete(execution, terminal),
+        let began = self.clock.instant(now);
+        match work::start(service, method, incoming, execution, began, &self.runtime, &self.answers) {
+            Started::Answered(terminal) => self.complete(execution, terminal, now),
             Started::Running(abort) => {
-                let until = Instant::now() + self.settings.handler_timeout;
+                let until = began + self.settings.handler_timeout;
                 self.shares.take(execution, source, bytes, true);
                 self.handlers.run(execution, abort, bytes, until);
             }
@@ -161,7 +162,7 @@ impl Engine {
         // Not running: it timed out, and was completed then.
         if self.handlers.ended(execution) {
             self.shares.give(execution);
-            self.complete(execution, terminal);
+            self.complete(execution, terminal, self.clock.now());
             self.start_queued();
         }
     }
@@ -171,20 +172,19 @@ impl Engine {
             let may = |source| self.shares.may_run(source, self.settings.concurrency);
             let Some(Waiting { execution, incoming, deadline }) = self.queue.pop(may) else { return };
             self.shares.give(execution);
-            if deadline <= Instant::now() {
-                self.complete(
-                    execution,
-                    not_started(Refusal::Deadline, "its time was up before a handler was free"),
-                );
+            let now = self.clock.now();
+            if deadline <= self.clock.instant(now) {
+                let late = not_started(Refusal::Deadline, "its time was up before a handler was free");
+                self.complete(execution, late, now);
             } else {
-                self.begin(execution, incoming);
+                self.begin(execution, incoming, now);
             }
         }
     }
 
-    pub(super) fn complete(&mut self, execution: Execution, terminal: Terminal) {
+    pub(super) fn complete(&mut self, execution: Execution, terminal: Terminal, now: Now) {
         let terminal = self.within_limit(terminal);
-        self.replica.complete(execution, terminal, self.clock.now());
+        self.replica.complete(execution, terminal, now);
     }
 
     /// A reply that no client would take is the handler's mistake, and said to be.
@@ -201,10 +201,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn forget_queued(&mut self, execution: Execution) {
+    pub(super) fn forget_queued(&mut self, execution: Execution, now: Now) {
         if self.queue.remove(execution) {
             self.shares.give(execution);
-            self.complete(execution, Terminal::Cancelled);
+            self.complete(execution, Terminal::Cancelled, now);
         }
     }
 }

@@ -12,7 +12,7 @@ impl Engine {
     pub(super) fn keep_house(&mut self) {
         self.sweep();
         self.drop_overdue_handlers();
-        self.newcomers.tidy(self.clock.now().moment);
+        self.newcomers.tidy(self.clock.moment());
         let dedup = self.replica.counters();
         self.counters.gate = self.port.counters();
         self.counters.connections = self.outbox.len();
@@ -44,7 +44,8 @@ impl Engine {
         while let Some(execution) = self.handlers.drop_overdue(now) {
             self.shares.give(execution);
             let limit = self.settings.handler_timeout;
-            self.complete(execution, Terminal::Failed(format!("the handler ran longer than {limit:?}")));
+            let late = Terminal::Failed(format!("the handler ran longer than {limit:?}"));
+            self.complete(execution, late, self.clock.now());
         }
         self.start_queued();
         self.answer_overdue_calls();
@@ -56,7 +57,7 @@ impl Engine {
         while let Some(execution) = self.queue.pop_overdue(now) {
             self.shares.give(execution);
             let late = not_started(Refusal::Deadline, "its time was up before a handler was free");
-            self.complete(execution, late);
+            self.complete(execution, late, self.clock.now());
         }
     }
 
@@ -70,7 +71,8 @@ impl Engine {
         // What waits for a handler has not started, and can be retried elsewhere at once.
         while let Some(Waiting { execution, .. }) = self.queue.pop(|_| true) {
             self.shares.give(execution);
-            self.complete(execution, not_started(Refusal::ShuttingDown, SHUTTING_DOWN));
+            let refused = not_started(Refusal::ShuttingDown, SHUTTING_DOWN);
+            self.complete(execution, refused, self.clock.now());
         }
     }
 
