@@ -17,7 +17,7 @@ use crate::error::{Error, Inner, Kind, Outcome};
 use crate::message::Message;
 use crate::metadata::Metadata;
 use crate::nonce::{self, DEFAULT_VALIDITY, Identity, Nonce};
-use crate::protocol::wire::{self, SavedCall, Trace};
+use crate::protocol::wire::{self, SavedCall};
 use crate::protocol::{Key, RetryClass};
 use crate::request::Context;
 
@@ -35,22 +35,9 @@ pub struct Call<M: Method> {
 }
 
 enum State {
-    Ready(Box<Prepared>),
+    Ready(Channel, Box<Order>),
     Started(Ticket),
     Done,
-}
-
-struct Prepared {
-    channel: Channel,
-    body: Bytes,
-    deadline: Option<Duration>,
-    /// The deadline of the request that this call is made within.
-    not_after: Option<Instant>,
-    key: Option<Key>,
-    metadata: Metadata,
-    trace: Option<Trace>,
-    /// The first mistake in building the call; reported when it is polled.
-    mistake: Option<String>,
 }
 
 impl<M: Method> Call<M> {
@@ -59,30 +46,32 @@ impl<M: Method> Call<M> {
             Ok(body) => (body, None),
             Err(error) => (Bytes::new(), Some(format!("the parameters could not be filled in: {error}"))),
         };
-        let prepared = Prepared {
-            channel,
+        let order = Order {
+            method: &M::INFO,
+            interface: M::INTERFACE,
             body,
-            deadline: None,
+            patience: None,
             not_after: None,
             key: None,
             metadata: Metadata::default(),
             trace: None,
             mistake,
+            begun: None,
         };
-        Call { state: State::Ready(Box::new(prepared)), of: PhantomData }
+        Call { state: State::Ready(channel, Box::new(order)), of: PhantomData }
     }
 
-    fn with(mut self, set: impl FnOnce(&mut Prepared)) -> Self {
+    fn with(mut self, set: impl FnOnce(&mut Order)) -> Self {
         // Options are set before the first poll: afterwards the caller has only a pinned future and cannot get here.
-        if let State::Ready(prepared) = &mut self.state {
-            set(prepared);
+        if let State::Ready(_, order) = &mut self.state {
+            set(order);
         }
         self
     }
 
     /// How long to wait for the reply, over all attempts. Within a request, the request's own deadline holds if it is earlier.
     pub fn deadline(self, deadline: Duration) -> Self {
-        self.with(|call| call.deadline = Some(deadline))
+        self.with(|call| call.patience = Some(deadline))
     }
 
     /// Makes the call under a keyed nonce of yours, so that it stays one call even if this process crashes and asks again.
@@ -149,7 +138,7 @@ impl<M: Method> Call<M> {
     /// # Errors
     /// Misuse, if the call has a mistake or has started.
     pub fn to_bytes(&mut self) -> Result<Vec<u8>, Error> {
-        let State::Ready(call) = &mut self.state else {
+        let State::Ready(_, call) = &mut self.state else {
             return Err(Error::misuse(M::INFO.name, "the call has started; save it before the first await"));
         };
         if let Some(mistake) = &call.mistake {
@@ -187,42 +176,31 @@ impl<M: Method> Call<M> {
     /// The nonce, if it is known before the first send: a keyed one.
     pub fn known_nonce(&self) -> Option<Nonce> {
         match &self.state {
-            State::Ready(call) => call.key.map(|key| Nonce(Identity::Keyed(key))),
+            State::Ready(_, call) => call.key.map(|key| Nonce(Identity::Keyed(key))),
             State::Started(ticket) => ticket.key().map(|key| Nonce(Identity::Keyed(key))),
             State::Done => None,
         }
     }
 }
 
-impl Prepared {
-    fn start<M: Method>(self) -> Result<Ticket, Error> {
-        let method = &M::INFO;
-        if let Some(mistake) = self.mistake {
-            return Err(Error::misuse(method.name, mistake));
-        }
-        let limits = wire::Limits::default();
-        let bytes = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if self.metadata.len() > limits.metadata_count || bytes > limits.metadata_bytes {
-            let (count, most, most_bytes) =
-                (self.metadata.len(), limits.metadata_count, limits.metadata_bytes);
-            let why = format!(
-                "{count} metadata of {bytes} bytes; a call takes {most} of {most_bytes} bytes together"
-            );
-            return Err(Error::misuse(method.name, why));
-        }
-        let now = Instant::now();
-        let own = now + self.deadline.unwrap_or(self.channel.default_deadline()).min(LONGEST_DEADLINE);
-        let order = Order {
-            method,
-            interface: M::INTERFACE,
-            body: self.body,
-            deadline: self.not_after.map_or(own, |outer| own.min(outer)),
-            key: self.key,
-            metadata: self.metadata,
-            trace: self.trace.unwrap_or_else(crate::trace::root),
-        };
-        self.channel.submit(order)
+/// Hands a call over to its channel.
+fn start(channel: Channel, order: Box<Order>) -> Result<Ticket, Error> {
+    let method = order.method.name;
+    if let Some(mistake) = order.mistake {
+        return Err(Error::misuse(method, mistake));
     }
+    let limits = wire::Limits::default();
+    let bytes = order.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    if order.metadata.len() > limits.metadata_count || bytes > limits.metadata_bytes {
+        let (count, most, most_bytes) = (order.metadata.len(), limits.metadata_count, limits.metadata_bytes);
+        let why =
+            format!("{count} metadata of {bytes} bytes; a call takes {most} of {most_bytes} bytes together");
+        return Err(Error::misuse(method, why));
+    }
+    let patience = order.patience.unwrap_or(channel.default_deadline()).min(LONGEST_DEADLINE);
+    let own = Instant::now() + patience;
+    let deadline = order.not_after.map_or(own, |outer| own.min(outer));
+    channel.submit(order, deadline)
 }
 
 /// What the wire's 32 bits of milliseconds can say, a little less than 50 days.
@@ -232,11 +210,11 @@ impl<M: Method> Future for Call<M> {
     type Output = Result<Message<M::Results>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        if let State::Ready(_) = &self.state {
-            let State::Ready(prepared) = std::mem::replace(&mut self.state, State::Done) else {
+        if let State::Ready(..) = &self.state {
+            let State::Ready(channel, order) = std::mem::replace(&mut self.state, State::Done) else {
                 unreachable!()
             };
-            match prepared.start::<M>() {
+            match start(channel, order) {
                 Ok(ticket) => self.state = State::Started(ticket),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -278,7 +256,7 @@ fn conclude<M: Method>(finished: Finished) -> Result<Message<M::Results>, Error>
 impl<M: Method> fmt::Debug for Call<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            State::Ready(_) => "ready",
+            State::Ready(..) => "ready",
             State::Started(_) => "started",
             State::Done => "done",
         };

@@ -157,6 +157,8 @@ mod switched_on {
         PlaceCountedFirst,
         /// Between threads: a call that was concluded and then cancelled gives its place back twice.
         PlaceGivenBackTwice,
+        /// Between threads: of those whose calls have ended one is woken before it can find the others, whom it is to wake.
+        OneWokenEarly,
         /// Between threads: a publisher that shuts down takes an empty queue for all there is to send.
         QueueTakenForAll,
         /// Between threads: a subscription's reader looks, and leaves its waker under a second lock.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::driver::{Driver, Route, Tally, dealer_options};
 use super::places::{Desk, Places};
+use super::results::Sleepers;
 use super::{Channel, Shared};
 use crate::codegen::Service;
 use crate::error::SetupError;
@@ -164,12 +165,16 @@ impl ChannelBuilder {
         let places = Arc::new(Places::new(self.config.calls));
         let (config, spin, tally) = (self.config, self.spin, counters.clone());
         let desk = Desk::new(places.clone());
+        let sleepers = Arc::<Sleepers>::default();
+        let waits = sleepers.clone();
         // Runs until the last clone of the channel is gone; nobody waits for its end.
-        let driver = move || Driver::new(config, session, route, options, orders, desk, tally).run(spin);
+        let driver =
+            move || Driver::new(config, session, route, options, orders, desk, waits, tally).run(spin);
         drop(IoThread::shared()?.run(driver));
         Ok(Channel(Arc::new(Shared {
             commands,
             places,
+            sleepers,
             next_ticket: AtomicU64::new(0),
             default_deadline: self.deadline,
             counters,

@@ -3,14 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::places::Desk;
-use super::{Command, Failed, Finished, Order};
+use super::results::{Giver, Sleepers};
+use super::{Begun, Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
 use crate::error::Kind;
 use crate::io::spin::{self, Cause};
@@ -21,7 +23,7 @@ use crate::protocol::call::{
 };
 use crate::protocol::retry::{Backoff, Pace};
 use crate::protocol::wire::{self, Encoder};
-use crate::protocol::{CallId, Moment, Session};
+use crate::protocol::{CallId, Moment, Session, WallTime};
 
 /// What happened on a channel so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +92,11 @@ pub(super) struct Driver {
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
     desk: Desk<Handle, Open>,
+    /// Those whose calls have ended in this turn.
+    wakers: Vec<Waker>,
+    /// Those who were left to be woken by others, and since when some have been.
+    sleepers: Arc<Sleepers>,
+    left: Option<Moment>,
     contracts: HashSet<u64>,
     encoder: Encoder,
     /// Commands and entries taken in this turn.
@@ -100,21 +107,24 @@ pub(super) struct Driver {
     options: DealerOptions,
     tally: Arc<Tally>,
     origin: Instant,
+    /// When this turn began.
+    now: Moment,
+    wall: WallTime,
 }
 
 /// A call that is not concluded.
 pub(super) struct Open {
     method: &'static str,
-    done: oneshot::Sender<Finished>,
+    done: Giver<Finished>,
 }
 
+/// After so long the driver wakes those whom it has left to be woken by others.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// A connection that stood for so long was a good one, whether or not a call was answered on it.
 const STABLE: Duration = Duration::from_secs(1);
-/// Commands and replies taken in one turn, before what they lead to is sent: one message's worth. Were it all that is at hand, then server and client would
-/// wait for each other, the one idle while the other works; were it much less, waking each other up would cost more than the calls.
-const TURN: usize = 32;
-/// Where many calls are in flight a turn takes this part of them: the other parts are enough to keep the server busy, and fewer messages cost less.
-const PARTS: usize = 4;
+/// In a turn as many commands and replies are taken as calls are in flight, and so many at least, before what they lead to is sent. Longer turns make longer messages
+/// and fewer wake-ups, and at last the server and client wait for each other; where few calls are in flight, short turns keep both at work.
+const TURN: usize = 8;
 
 impl Driver {
     pub(super) fn new(
@@ -124,6 +134,7 @@ impl Driver {
         options: DealerOptions,
         commands: mpsc::UnboundedReceiver<Command>,
         desk: Desk<Handle, Open>,
+        sleepers: Arc<Sleepers>,
         tally: Arc<Tally>,
     ) -> Box<Self> {
         let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
@@ -137,6 +148,9 @@ impl Driver {
             session,
             commands,
             desk,
+            wakers: Vec::new(),
+            sleepers,
+            left: None,
             contracts: HashSet::new(),
             encoder: Encoder::new(limits),
             taken: 0,
@@ -145,6 +159,8 @@ impl Driver {
             options,
             tally,
             origin: Instant::now(),
+            now: Moment::ZERO,
+            wall: WallTime(0),
         })
     }
 
@@ -152,18 +168,26 @@ impl Driver {
     pub(super) async fn run(mut self: Box<Self>, spin: Spin) {
         let _spins = spin::request(spin);
         loop {
-            let tick = self.machine.next_tick().map(|moment| self.origin + moment);
+            let left = self.left.map(|since| since + PATIENCE);
+            let tick = [self.machine.next_tick(), left].into_iter().flatten().min();
+            let tick = tick.map(|moment| self.origin + moment);
             self.taken = 0;
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => {
+                        self.look_at_the_clock();
+                        self.command(command);
+                    }
                     None => return self.act(), // says what is left
                 },
-                () = sleep_until(tick) => {}
-                event = step(&mut self.state) => self.event(event),
+                () = sleep_until(tick) => self.look_at_the_clock(),
+                event = step(&mut self.state) => {
+                    self.look_at_the_clock();
+                    self.event(event);
+                }
             }
             let more = self.take_what_is_at_hand();
-            self.machine.tick(self.now());
+            self.machine.tick(self.now);
             self.act();
             if more {
                 // What was said is on its way, and answered, while the rest is looked at.
@@ -172,13 +196,15 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> Moment {
-        self.origin.elapsed()
+    /// Once a turn: it is over within a millisecond, and the clock costs as much as what is done for a call between two looks.
+    fn look_at_the_clock(&mut self) {
+        self.now = self.origin.elapsed();
+        self.wall = nonce::wall_time(SystemTime::now());
     }
 
     /// Up to one turn's worth. Returns whether there may be more.
     fn take_what_is_at_hand(&mut self) -> bool {
-        let turn = (self.machine.open() / PARTS).max(TURN);
+        let turn = self.machine.open().max(TURN);
         while self.taken < turn {
             let command = self.commands.try_recv().ok();
             let event = match &mut self.state {
@@ -203,10 +229,10 @@ impl Driver {
         self.taken += 1;
         match command {
             Command::Contract(interface) => self.contract(interface),
-            Command::Start { ticket, order, done } => self.start(ticket, *order, done),
+            Command::Start(order) => self.start(*order),
             Command::Cancel { ticket } => {
                 if let Some(handle) = self.desk.cancel(ticket) {
-                    self.machine.cancel(handle, self.now());
+                    self.machine.cancel(handle, self.now);
                 }
             }
         }
@@ -214,11 +240,12 @@ impl Driver {
 
     fn contract(&mut self, interface: &'static InterfaceInfo) {
         if self.contracts.insert(interface.id) {
-            self.machine.contract(interface.id, interface.fingerprint, interface.shape, self.now());
+            self.machine.contract(interface.id, interface.fingerprint, interface.shape, self.now);
         }
     }
 
-    fn start(&mut self, ticket: u64, order: Order, done: oneshot::Sender<Finished>) {
+    fn start(&mut self, order: Order) {
+        let Some(Begun { ticket, deadline, done }) = order.begun else { return };
         count(&self.tally.calls);
         self.contract(order.interface);
         let intent = Intent {
@@ -226,13 +253,13 @@ impl Driver {
             method: order.method.ordinal,
             retry: order.method.retry,
             body: order.body,
-            deadline: order.deadline.saturating_duration_since(self.origin),
+            deadline: deadline.saturating_duration_since(self.origin),
             key: order.key,
-            issued: nonce::wall_time(SystemTime::now()),
-            trace: Some(order.trace),
+            issued: self.wall,
+            trace: Some(order.trace.unwrap_or_else(crate::trace::root)),
             metadata: order.metadata.0,
         };
-        let handle = self.machine.start(intent, self.now());
+        let handle = self.machine.start(intent, self.now);
         self.desk.open(ticket, handle, Open { method: order.method.name, done });
     }
 
@@ -244,7 +271,7 @@ impl Driver {
                 count(&self.tally.connections);
                 self.state = State::Up(link);
                 self.up_since = Instant::now();
-                self.machine.connected(self.now());
+                self.machine.connected(self.now);
             }
             Event::Dialled(Err(error)) => {
                 tracing::debug!(session = %self.session, %error, "could not connect");
@@ -266,7 +293,7 @@ impl Driver {
             Route::Local(link) => match link.take() {
                 Some(link) => {
                     count(&self.tally.connections);
-                    self.machine.connected(self.now());
+                    self.machine.connected(self.now);
                     State::Up(Link::Local(link))
                 }
                 // The server in this process is gone and nothing brings it back: calls run into their deadlines.
@@ -305,7 +332,7 @@ impl Driver {
                 for entry in decoded.entries {
                     match entry {
                         Ok(entry) => {
-                            self.machine.received(entry, self.now());
+                            self.machine.received(entry, self.now);
                         }
                         Err(bad) => self.bad_entry(&bad),
                     }
@@ -327,7 +354,7 @@ impl Driver {
             let refused = wire::Refused { refusal: bad.refusal, ambiguous: true, retry_after: None, message };
             let answer = wire::Answer::Refused(refused);
             let reply = wire::Reply { registration, id, attempt, replayed: false, answer };
-            self.machine.received(wire::Entry::Reply(reply), self.now());
+            self.machine.received(wire::Entry::Reply(reply), self.now);
         }
     }
 
@@ -355,15 +382,26 @@ impl Driver {
             }
         }
         self.flush();
+        self.wake();
         if quiet && self.machine.open() == 0 {
             self.rest();
         }
+    }
+
+    /// Wakes one of those whose calls have ended, who wakes the others; or all of those whom nobody has woken.
+    fn wake(&mut self) {
+        self.sleepers.wake_one(&mut self.wakers);
+        if self.left.is_some_and(|since| self.now >= since + PATIENCE) {
+            self.sleepers.wake_all();
+        }
+        self.left = self.sleepers.any().then(|| self.left.unwrap_or(self.now));
     }
 
     /// Gives back what a burst of calls has left behind: there may be thousands of channels.
     fn rest(&mut self) {
         self.machine.rest();
         self.desk.rest();
+        self.wakers.shrink_to_fit();
         self.encoder.rest();
         self.held.shrink_to_fit();
     }
@@ -410,7 +448,7 @@ impl Driver {
             }
             Conclusion::Failed(failure) => Err(failed(failure)),
         };
-        let _ = open.done.send(Finished { result, nonce, attempts: ended.attempts });
+        self.wakers.extend(open.done.give(Finished { result, nonce, attempts: ended.attempts }));
     }
 
     fn notice(&mut self, notice: &Notice) {

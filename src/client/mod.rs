@@ -5,10 +5,9 @@
 mod builder;
 mod driver;
 mod places;
+mod results;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use capnp::traits::Owned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::field;
 
 pub use builder::ChannelBuilder;
@@ -31,6 +30,7 @@ use crate::nonce::{Identity, Nonce};
 use crate::protocol::wire::Trace;
 use crate::protocol::{Key, Refusal};
 use places::Places;
+use results::{Giver, Sleepers, Taker};
 
 /// A connection to a service, kept up for as long as a clone of it lives. Cheap to clone, `Send` and `Sync`.
 ///
@@ -41,6 +41,7 @@ pub struct Channel(Arc<Shared>);
 struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     places: Arc<Places>,
+    sleepers: Arc<Sleepers>,
     next_ticket: AtomicU64,
     default_deadline: Duration,
     counters: Arc<driver::Tally>,
@@ -50,20 +51,35 @@ struct Shared {
 
 /// From callers to the driver. Not bounded itself: there are at most two commands a call, and calls are bounded.
 pub(crate) enum Command {
-    Start { ticket: u64, order: Box<Order>, done: oneshot::Sender<Finished> },
+    Start(Box<Order>),
     Cancel { ticket: u64 },
     Contract(&'static InterfaceInfo),
 }
 
-/// A call, ready to be handed to the driver.
+/// A call as its caller wants it.
 pub(crate) struct Order {
     pub method: &'static MethodInfo,
     pub interface: &'static InterfaceInfo,
     pub body: Bytes,
-    pub deadline: Instant,
+    /// How long its caller waits for it, if not as long as is the channel's default.
+    pub patience: Option<Duration>,
+    /// The deadline of the request that this call is made within.
+    pub not_after: Option<Instant>,
     pub key: Option<Key>,
     pub metadata: Metadata,
-    pub trace: Trace,
+    /// None: it begins a trace.
+    pub trace: Option<Trace>,
+    /// The first mistake in building the call; reported when it is polled.
+    pub mistake: Option<String>,
+    /// Since it was handed over.
+    pub begun: Option<Begun>,
+}
+
+/// What a call has from when it is handed to the driver.
+pub(crate) struct Begun {
+    ticket: u64,
+    deadline: Instant,
+    done: Giver<Finished>,
 }
 
 /// How a call ended.
@@ -129,7 +145,7 @@ impl Channel {
         self.0.default_deadline
     }
 
-    pub(crate) fn submit(&self, order: Order) -> Result<Ticket, Error> {
+    pub(crate) fn submit(self, mut order: Box<Order>, deadline: Instant) -> Result<Ticket, Error> {
         let shared = &self.0;
         let method = order.method;
         if std::process::id() != shared.process {
@@ -153,15 +169,15 @@ impl Channel {
                 fault: None,
             }));
         }
-        let (done, finished) = oneshot::channel();
+        let (done, finished) = results::place();
         let key = order.key;
         let number = shared.next_ticket.fetch_add(1, Ordering::Relaxed);
         let (nonce, attempts, outcome) = (field::Empty, field::Empty, field::Empty);
         let span = tracing::debug_span!("call", method = method.name, nonce, attempts, outcome);
-        let ticket = Ticket { channel: self.clone(), number, key, method, finished: Some(finished), span };
         // If the driver is gone, `done` is dropped with the command, and the ticket says so.
-        let _ = shared.commands.send(Command::Start { ticket: number, order: Box::new(order), done });
-        Ok(ticket)
+        order.begun = Some(Begun { ticket: number, deadline, done });
+        let _ = shared.commands.send(Command::Start(order));
+        Ok(Ticket { channel: self, number, key, method, finished: Some(finished), span })
     }
 }
 
@@ -177,7 +193,7 @@ pub(crate) struct Ticket {
     number: u64,
     key: Option<Key>,
     method: &'static MethodInfo,
-    finished: Option<oneshot::Receiver<Finished>>,
+    finished: Option<Taker<Finished>>,
     span: tracing::Span,
 }
 
@@ -187,10 +203,11 @@ impl Ticket {
     }
 
     pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Finished> {
-        let receiver = self.finished.as_mut().expect("not polled again after it finished");
-        let finished = std::task::ready!(Pin::new(receiver).poll(cx));
+        self.channel.0.sleepers.wake_all();
+        let place = self.finished.as_mut().expect("not polled again after it finished");
+        let finished = std::task::ready!(place.poll(cx));
         self.finished = None;
-        let finished = finished.unwrap_or_else(|_| {
+        let finished = finished.unwrap_or_else(|| {
             tracing::error!(method = self.method.name, "the channel's driver is gone");
             let message = "the channel's IO thread has stopped".into();
             let (kind, outcome) = (Kind::Refused(Refusal::Unavailable), Outcome::Unknown);
@@ -222,6 +239,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.channel.0.sleepers.wake_all(); // it may be the one who was to
         if self.finished.is_some() {
             let _ = self.channel.0.commands.send(Command::Cancel { ticket: self.number });
         }

@@ -16,6 +16,7 @@ const ELSEWHERE: &[Bug] = &[
     Bug::DerivedTwice,
     Bug::PlaceCountedFirst,
     Bug::PlaceGivenBackTwice,
+    Bug::OneWokenEarly,
     Bug::QueueTakenForAll,
     Bug::ReaderRegistersLate,
     Bug::ProgressMarkedLate,

@@ -1,4 +1,7 @@
-//! Callers that take places on a channel, and the driver that gives them back.
+//! Callers that take places on a channel, the driver that gives them back, and how results come from the one to the others.
+
+use std::future::poll_fn;
+use std::task::Poll;
 
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
@@ -11,7 +14,12 @@ use crate::sync::threads::Arc;
 #[allow(dead_code)]
 mod places;
 
+#[path = "../../../src/client/results.rs"]
+#[allow(dead_code)]
+mod results;
+
 use places::{Desk, Places};
+use results::{Giver, Sleepers, Taker};
 
 /// There is one place, and it becomes free: of two who ask meanwhile or afterwards one gets it.
 pub(crate) fn a_free_place_is_found() {
@@ -103,4 +111,74 @@ async fn drive(
         }
         assert!(places.taken() <= places.limit(), "{} places are taken", places.taken());
     }
+}
+
+/// The driver wakes one of those whose calls have ended. Whoever is woken wakes the others, whether it still wants its result or not: nobody sleeps on, although the
+/// driver does not come again.
+pub(crate) fn one_wakes_the_others() {
+    let sleepers = Arc::new(Sleepers::default());
+    let (givers, takers): (Vec<Giver<u64>>, Vec<_>) = (0..3).map(|_| results::place()).unzip();
+    let callers: Vec<_> = (takers.into_iter().enumerate())
+        .map(|(number, taker)| {
+            let sleepers = sleepers.clone();
+            thread::spawn(move || block_on(wait(number as u64, taker, &sleepers)))
+        })
+        .collect();
+    let mut wakers = Vec::new();
+    for (number, giver) in givers.into_iter().enumerate() {
+        wakers.extend(giver.give(number as u64));
+    }
+    sleepers.wake_one(&mut wakers);
+    callers.into_iter().for_each(|caller| caller.join().expect("no panic"));
+}
+
+/// As a call is polled.
+async fn wait(number: u64, mut taker: Taker<u64>, sleepers: &Sleepers) {
+    let result = poll_fn(|cx| {
+        sleepers.wake_all();
+        taker.poll(cx)
+    });
+    assert_eq!(result.await, Some(number), "the result of this very call");
+}
+
+/// Two wait, and one waits no longer: woken or not, it wakes the other when it goes. Of a driver that is gone all learn.
+pub(crate) fn whoever_goes_wakes_the_others() {
+    let sleepers = Arc::new(Sleepers::default());
+    let (givers, takers): (Vec<Giver<u64>>, Vec<_>) = (0..3).map(|_| results::place()).unzip();
+    let mut takers = takers.into_iter();
+    let mut next = || takers.next().expect("one for each");
+    let (patient, mut impatient, mut orphan) = (next(), next(), next());
+    let waits = {
+        let sleepers = sleepers.clone();
+        thread::spawn(move || block_on(wait(0, patient, &sleepers)))
+    };
+    let goes = {
+        let sleepers = sleepers.clone();
+        thread::spawn(move || {
+            block_on(poll_fn(|cx| {
+                sleepers.wake_all();
+                let _ = taken(impatient.poll(cx), 1);
+                Poll::Ready(())
+            }));
+            // As a call is dropped.
+            sleepers.wake_all();
+            drop(impatient);
+            assert_eq!(block_on(poll_fn(|cx| orphan.poll(cx))), None, "nothing comes any more");
+        })
+    };
+    let mut wakers = Vec::new();
+    let mut givers = givers.into_iter().enumerate();
+    for (number, giver) in givers.by_ref().take(2) {
+        wakers.extend(giver.give(number as u64));
+    }
+    sleepers.wake_one(&mut wakers);
+    drop(givers);
+    // The one that was woken may have gone before it was: then it is the driver that comes again.
+    goes.join().expect("no panic");
+    sleepers.wake_all();
+    waits.join().expect("no panic");
+}
+
+fn taken(result: Poll<Option<u64>>, number: u64) -> Poll<()> {
+    result.map(|result| assert_eq!(result, Some(number), "the result of this very call"))
 }

@@ -26,6 +26,8 @@ pub const MODELS: &[Model] = &[
         &[Bug::PlaceCountedFirst],
     ),
     some("calls that end and are dropped", client::places_come_back, &[Bug::PlaceGivenBackTwice]),
+    some("one who is woken wakes the others", client::one_wakes_the_others, &[Bug::OneWokenEarly]),
+    some("whoever goes wakes the others", client::whoever_goes_wakes_the_others, &[]),
     some("publishing and shutting down", publisher::what_is_taken_is_sent, &[Bug::QueueTakenForAll]),
     some("a subscription is read to its end", subscriber::all_is_read, &[Bug::ReaderRegistersLate]),
     all("a subscription is dropped", subscriber::nothing_stays, &[Bug::EndedInboxFills]),
