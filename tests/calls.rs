@@ -7,14 +7,17 @@ mod api;
 mod transport;
 
 use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Wake};
 use std::time::{Duration, Instant, SystemTime};
 
 use api::account::account::{ChangePassword, Version};
 use api::account::{Account, AccountClient, AccountServer, NoSuchUser};
 use selfsame::{Answer, Call, Channel, Fault, Kind, Nonce, Outcome, Refusal, Request, Server};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use transport::{Over, anywhere, nowhere, who};
 
 /// What the test lets a handler do.
@@ -145,6 +148,34 @@ async fn many_calls_at_once_have_one_effect_each() {
     let versions: HashSet<u32> = replies.into_iter().map(Result::unwrap).collect();
     assert_eq!(versions.len(), 5_000);
     assert_eq!(vault.effects(), 5_000);
+}
+
+/// Of those whose calls end together one is woken, and is to wake the others. Here none looks: each is told all the same.
+#[tokio::test]
+async fn whoever_waits_is_told_although_the_others_do_not_look() {
+    struct Told(Notify);
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_one();
+        }
+    }
+    let vault = Vault::new();
+    let server = serve_vault(&vault).await;
+    let account = connect(&server.endpoint).await;
+    let wait = |_| {
+        let (mut call, told) = (change(&account, "waits"), Arc::new(Told(Notify::new())));
+        let first = Pin::new(&mut call).poll(&mut Context::from_waker(&told.clone().into()));
+        assert!(first.is_pending());
+        (call, told)
+    };
+    let waits: Vec<_> = (0..16).map(wait).collect();
+    vault.entered(16).await;
+    vault.go_on.add_permits(16);
+    for (_, told) in &waits {
+        told.0.notified().await;
+    }
+    let versions = futures::future::join_all(waits.into_iter().map(|(call, _)| changed(call))).await;
+    assert_eq!(versions.into_iter().collect::<HashSet<u32>>().len(), 16);
 }
 
 #[tokio::test]
