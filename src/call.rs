@@ -198,9 +198,10 @@ fn start(channel: Channel, order: Box<Order>) -> Result<Ticket, Error> {
         return Err(Error::misuse(method, why));
     }
     let patience = order.patience.unwrap_or(channel.default_deadline()).min(LONGEST_DEADLINE);
-    let own = Instant::now() + patience;
+    let now = Instant::now();
+    let own = now + patience;
     let deadline = order.not_after.map_or(own, |outer| own.min(outer));
-    channel.submit(order, deadline)
+    channel.submit(order, deadline, now)
 }
 
 /// What the wire's 32 bits of milliseconds can say, a little less than 50 days.
