@@ -148,32 +148,53 @@ struct CallId {
 }
 
 struct Call {
-  # One attempt of a call.
+  # One attempt of a call. Here, in a reply and in an event, numbers that belong together are groups: there is no pointer to follow.
 
-  registration @0 :Id128;
-  # From a welcome of this server; never none.
-  incarnation @1 :UInt64;
+  registration :group {
+    # From a welcome of this server; never none.
+    high @0 :UInt64;
+    low @1 :UInt64;
+  }
+  incarnation @2 :UInt64;
   # The current one, from this connection's welcome.
-  firstStamp @2 :UInt64;
+  firstStamp @3 :UInt64;
   # The stamp of the welcome under which the call was first sent.
-  id @3 :CallId;
-  interface @4 :UInt64;
+  id :group {
+    # The nonce: as in a `CallId`.
+    union {
+      sequenced @4 :UInt64;
+      keyed :group {
+        high @5 :UInt64;
+        low @6 :UInt64;
+        issued @7 :UInt64;
+        expiry @8 :UInt64;
+      }
+    }
+  }
+  interface @9 :UInt64;
   # The type id of the interface that declares the method.
-  method @5 :UInt16;
+  method @10 :UInt16;
   # Its ordinal there.
-  retry @6 :RetryClass;
+  retry @11 :RetryClass;
   # As the client's contract has it. The stricter of both sides' holds.
-  attempt @7 :UInt32;
+  attempt @12 :UInt32;
   # From 1; never repeats in a call.
-  timeLeft @8 :UInt32;
+  timeLeft @13 :UInt32;
   # Until the caller's deadline, in milliseconds. Relative, so that clocks need not agree.
-  ackedBelow @9 :UInt64;
+  ackedBelow @14 :UInt64;
   # All sequenced calls of this registration below this number are closed at the client, and the server may drop what it keeps of them.
-  trace @10 :Trace;
-  # No pointer = none.
-  metadata @11 :List(Metadatum);
+  trace :group {
+    # W3C trace context, version 00. With an id or a parent of zeros it is invalid, hence none.
+    high @15 :UInt64;
+    low @16 :UInt64;
+    parent @17 :UInt64;
+    # The span of the sender.
+    flags @18 :UInt8;
+    # Bit 0: sampled.
+  }
+  metadata @19 :List(Metadatum);
   # For the handler. The library gives no name a meaning.
-  issued @12 :UInt64;
+  issued @20 :UInt64;
   # When the caller made the call, by its clock, in milliseconds since the Unix epoch; the same in every attempt. Nonces of calls that
   # the handler makes within this one are issued then too. A keyed nonce bears its own issue time; this is then ignored.
 }
@@ -185,17 +206,6 @@ enum RetryClass {
   never @3;       # Sent once and never again.
 }
 
-struct Trace {
-  # W3C trace context, version 00. With an id or a parent of zeros it is invalid, hence none.
-
-  high @0 :UInt64;
-  low @1 :UInt64;
-  parent @2 :UInt64;
-  # The span of the sender.
-  flags @3 :UInt8;
-  # Bit 0: sampled.
-}
-
 struct Metadatum {
   name @0 :Text;
   value @1 :Data;
@@ -204,20 +214,33 @@ struct Metadatum {
 struct Reply {
   # The answer to one attempt.
 
-  registration @0 :Id128;
-  # This, the id and the attempt are those of the call.
-  id @1 :CallId;
-  attempt @2 :UInt32;
-  replayed @3 :Bool;
+  registration :group {
+    # This, the id and the attempt are those of the call.
+    high @0 :UInt64;
+    low @1 :UInt64;
+  }
+  id :group {
+    union {
+      sequenced @2 :UInt64;
+      keyed :group {
+        high @3 :UInt64;
+        low @4 :UInt64;
+        issued @5 :UInt64;
+        expiry @6 :UInt64;
+      }
+    }
+  }
+  attempt @7 :UInt32;
+  replayed @8 :Bool;
   # From the record of an earlier attempt.
   union {
-    ok @4 :Void;
+    ok @9 :Void;
     # The body is the method's result.
-    declined @5 :UInt64;
+    declined @10 :UInt64;
     # The contract's typed no: the type id of the fault; the body is the fault.
-    failed @6 :Text;
+    failed @11 :Text;
     # The handler failed, and this is recorded. What it did before is unknown.
-    refused @7 :Refused;
+    refused @12 :Refused;
   }
 }
 
@@ -290,7 +313,13 @@ struct Event {
   # Of this topic and key in this epoch, from 1.
   type @3 :UInt64;
   # The type id of the event's struct.
-  trace @4 :Trace;
+  trace :group {
+    # As in a call.
+    high @4 :UInt64;
+    low @5 :UInt64;
+    parent @6 :UInt64;
+    flags @7 :UInt8;
+  }
 }
 
 struct Numbers {

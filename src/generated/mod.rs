@@ -33,11 +33,8 @@ pub mod wire {
     /// The nonce on the wire: the identity of a call, the same in all its attempts.
     pub type CallId = call_id::Owned;
 
-    /// One attempt of a call.
+    /// One attempt of a call. Here, in a reply and in an event, numbers that belong together are groups: there is no pointer to follow.
     pub type Call = call::Owned;
-
-    /// W3C trace context, version 00. With an id or a parent of zeros it is invalid, hence none.
-    pub type Trace = trace::Owned;
 
     pub type Metadatum = metadatum::Owned;
 
@@ -3760,78 +3757,66 @@ pub mod wire {
                 self.reader.total_size()
             }
             #[inline]
-            pub fn get_registration(self) -> ::selfsame::codegen::capnp::Result<super::id128::Reader<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(0), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn has_registration(&self) -> bool {
-                !self.reader.get_pointer_field(0).is_null()
+            pub fn get_registration(self) -> registration::Reader<'a> {
+                self.reader.into()
             }
             #[inline]
             pub fn get_incarnation(self) -> u64 {
-                self.reader.get_data_field::<u64>(0)
-            }
-            #[inline]
-            pub fn get_first_stamp(self) -> u64 {
-                self.reader.get_data_field::<u64>(1)
-            }
-            #[inline]
-            pub fn get_id(self) -> ::selfsame::codegen::capnp::Result<super::call_id::Reader<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(1), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn has_id(&self) -> bool {
-                !self.reader.get_pointer_field(1).is_null()
-            }
-            #[inline]
-            pub fn get_interface(self) -> u64 {
                 self.reader.get_data_field::<u64>(2)
             }
             #[inline]
+            pub fn get_first_stamp(self) -> u64 {
+                self.reader.get_data_field::<u64>(3)
+            }
+            #[inline]
+            pub fn get_id(self) -> id::Reader<'a> {
+                self.reader.into()
+            }
+            #[inline]
+            pub fn get_interface(self) -> u64 {
+                self.reader.get_data_field::<u64>(9)
+            }
+            #[inline]
             pub fn get_method(self) -> u16 {
-                self.reader.get_data_field::<u16>(12)
+                self.reader.get_data_field::<u16>(21)
             }
             #[inline]
             pub fn get_retry(self) -> ::core::result::Result<super::RetryClass,::selfsame::codegen::capnp::NotInSchema> {
-                ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(13))
+                ::core::convert::TryFrom::try_from(self.reader.get_data_field::<u16>(22))
             }
             #[inline]
             pub fn get_attempt(self) -> u32 {
-                self.reader.get_data_field::<u32>(7)
+                self.reader.get_data_field::<u32>(20)
             }
             #[inline]
             pub fn get_time_left(self) -> u32 {
-                self.reader.get_data_field::<u32>(8)
+                self.reader.get_data_field::<u32>(21)
             }
             #[inline]
             pub fn get_acked_below(self) -> u64 {
-                self.reader.get_data_field::<u64>(5)
+                self.reader.get_data_field::<u64>(11)
             }
             #[inline]
-            pub fn get_trace(self) -> ::selfsame::codegen::capnp::Result<super::trace::Reader<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(2), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn has_trace(&self) -> bool {
-                !self.reader.get_pointer_field(2).is_null()
+            pub fn get_trace(self) -> trace::Reader<'a> {
+                self.reader.into()
             }
             #[inline]
             pub fn get_metadata(self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::struct_list::Reader<'a,super::metadatum::Owned>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(3), ::core::option::Option::None)
+                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(0), ::core::option::Option::None)
             }
             #[inline]
             pub fn has_metadata(&self) -> bool {
-                !self.reader.get_pointer_field(3).is_null()
+                !self.reader.get_pointer_field(0).is_null()
             }
             #[inline]
             pub fn get_issued(self) -> u64 {
-                self.reader.get_data_field::<u64>(6)
+                self.reader.get_data_field::<u64>(15)
             }
         }
 
         pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
         impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
-            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 7, pointers: 4 };
+            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 16, pointers: 1 };
         }
         impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
             const TYPE_ID: u64 = _private::TYPE_ID;
@@ -3882,140 +3867,128 @@ pub mod wire {
                 self.builder.as_reader().total_size()
             }
             #[inline]
-            pub fn get_registration(self) -> ::selfsame::codegen::capnp::Result<super::id128::Builder<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(0), ::core::option::Option::None)
+            pub fn get_registration(self) -> registration::Builder<'a> {
+                self.builder.into()
             }
             #[inline]
-            pub fn set_registration(&mut self, value: super::id128::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(0), value, false)
-            }
-            #[inline]
-            pub fn init_registration(self, ) -> super::id128::Builder<'a> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(0), 0)
-            }
-            #[inline]
-            pub fn has_registration(&self) -> bool {
-                !self.builder.is_pointer_field_null(0)
+            pub fn init_registration(self, ) -> registration::Builder<'a> {
+                self.builder.set_data_field::<u64>(0, 0u64);
+                self.builder.set_data_field::<u64>(1, 0u64);
+                self.builder.into()
             }
             #[inline]
             pub fn get_incarnation(self) -> u64 {
-                self.builder.get_data_field::<u64>(0)
-            }
-            #[inline]
-            pub fn set_incarnation(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(0, value);
-            }
-            #[inline]
-            pub fn get_first_stamp(self) -> u64 {
-                self.builder.get_data_field::<u64>(1)
-            }
-            #[inline]
-            pub fn set_first_stamp(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(1, value);
-            }
-            #[inline]
-            pub fn get_id(self) -> ::selfsame::codegen::capnp::Result<super::call_id::Builder<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(1), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn set_id(&mut self, value: super::call_id::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(1), value, false)
-            }
-            #[inline]
-            pub fn init_id(self, ) -> super::call_id::Builder<'a> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(1), 0)
-            }
-            #[inline]
-            pub fn has_id(&self) -> bool {
-                !self.builder.is_pointer_field_null(1)
-            }
-            #[inline]
-            pub fn get_interface(self) -> u64 {
                 self.builder.get_data_field::<u64>(2)
             }
             #[inline]
-            pub fn set_interface(&mut self, value: u64)  {
+            pub fn set_incarnation(&mut self, value: u64)  {
                 self.builder.set_data_field::<u64>(2, value);
             }
             #[inline]
+            pub fn get_first_stamp(self) -> u64 {
+                self.builder.get_data_field::<u64>(3)
+            }
+            #[inline]
+            pub fn set_first_stamp(&mut self, value: u64)  {
+                self.builder.set_data_field::<u64>(3, value);
+            }
+            #[inline]
+            pub fn get_id(self) -> id::Builder<'a> {
+                self.builder.into()
+            }
+            #[inline]
+            pub fn init_id(self, ) -> id::Builder<'a> {
+                self.builder.set_data_field::<u16>(20, 0);
+                self.builder.set_data_field::<u64>(4, 0u64);
+                self.builder.set_data_field::<u64>(4, 0u64);
+                self.builder.set_data_field::<u64>(6, 0u64);
+                self.builder.set_data_field::<u64>(7, 0u64);
+                self.builder.set_data_field::<u64>(8, 0u64);
+                self.builder.into()
+            }
+            #[inline]
+            pub fn get_interface(self) -> u64 {
+                self.builder.get_data_field::<u64>(9)
+            }
+            #[inline]
+            pub fn set_interface(&mut self, value: u64)  {
+                self.builder.set_data_field::<u64>(9, value);
+            }
+            #[inline]
             pub fn get_method(self) -> u16 {
-                self.builder.get_data_field::<u16>(12)
+                self.builder.get_data_field::<u16>(21)
             }
             #[inline]
             pub fn set_method(&mut self, value: u16)  {
-                self.builder.set_data_field::<u16>(12, value);
+                self.builder.set_data_field::<u16>(21, value);
             }
             #[inline]
             pub fn get_retry(self) -> ::core::result::Result<super::RetryClass,::selfsame::codegen::capnp::NotInSchema> {
-                ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(13))
+                ::core::convert::TryFrom::try_from(self.builder.get_data_field::<u16>(22))
             }
             #[inline]
             pub fn set_retry(&mut self, value: super::RetryClass)  {
-                self.builder.set_data_field::<u16>(13, value as u16);
+                self.builder.set_data_field::<u16>(22, value as u16);
             }
             #[inline]
             pub fn get_attempt(self) -> u32 {
-                self.builder.get_data_field::<u32>(7)
+                self.builder.get_data_field::<u32>(20)
             }
             #[inline]
             pub fn set_attempt(&mut self, value: u32)  {
-                self.builder.set_data_field::<u32>(7, value);
+                self.builder.set_data_field::<u32>(20, value);
             }
             #[inline]
             pub fn get_time_left(self) -> u32 {
-                self.builder.get_data_field::<u32>(8)
+                self.builder.get_data_field::<u32>(21)
             }
             #[inline]
             pub fn set_time_left(&mut self, value: u32)  {
-                self.builder.set_data_field::<u32>(8, value);
+                self.builder.set_data_field::<u32>(21, value);
             }
             #[inline]
             pub fn get_acked_below(self) -> u64 {
-                self.builder.get_data_field::<u64>(5)
+                self.builder.get_data_field::<u64>(11)
             }
             #[inline]
             pub fn set_acked_below(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(5, value);
+                self.builder.set_data_field::<u64>(11, value);
             }
             #[inline]
-            pub fn get_trace(self) -> ::selfsame::codegen::capnp::Result<super::trace::Builder<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(2), ::core::option::Option::None)
+            pub fn get_trace(self) -> trace::Builder<'a> {
+                self.builder.into()
             }
             #[inline]
-            pub fn set_trace(&mut self, value: super::trace::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(2), value, false)
-            }
-            #[inline]
-            pub fn init_trace(self, ) -> super::trace::Builder<'a> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(2), 0)
-            }
-            #[inline]
-            pub fn has_trace(&self) -> bool {
-                !self.builder.is_pointer_field_null(2)
+            pub fn init_trace(self, ) -> trace::Builder<'a> {
+                self.builder.set_data_field::<u64>(12, 0u64);
+                self.builder.set_data_field::<u64>(13, 0u64);
+                self.builder.set_data_field::<u64>(14, 0u64);
+                self.builder.set_data_field::<u8>(46, 0u8);
+                self.builder.into()
             }
             #[inline]
             pub fn get_metadata(self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::struct_list::Builder<'a,super::metadatum::Owned>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(3), ::core::option::Option::None)
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(0), ::core::option::Option::None)
             }
             #[inline]
             pub fn set_metadata(&mut self, value: ::selfsame::codegen::capnp::struct_list::Reader<'_,super::metadatum::Owned>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(3), value, false)
+                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(0), value, false)
             }
             #[inline]
             pub fn init_metadata(self, size: u32) -> ::selfsame::codegen::capnp::struct_list::Builder<'a,super::metadatum::Owned> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(3), size)
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(0), size)
             }
             #[inline]
             pub fn has_metadata(&self) -> bool {
-                !self.builder.is_pointer_field_null(3)
+                !self.builder.is_pointer_field_null(0)
             }
             #[inline]
             pub fn get_issued(self) -> u64 {
-                self.builder.get_data_field::<u64>(6)
+                self.builder.get_data_field::<u64>(15)
             }
             #[inline]
             pub fn set_issued(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(6, value);
+                self.builder.set_data_field::<u64>(15, value);
             }
         }
 
@@ -4026,23 +3999,23 @@ pub mod wire {
             }
         }
         impl Pipeline  {
-            pub fn get_registration(&self) -> super::id128::Pipeline {
-                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.get_pointer_field(0))
+            pub fn get_registration(&self) -> registration::Pipeline {
+                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
             }
-            pub fn get_id(&self) -> super::call_id::Pipeline {
-                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.get_pointer_field(1))
+            pub fn get_id(&self) -> id::Pipeline {
+                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
             }
-            pub fn get_trace(&self) -> super::trace::Pipeline {
-                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.get_pointer_field(2))
+            pub fn get_trace(&self) -> trace::Pipeline {
+                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 241] = [
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 217] = [
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::selfsame::codegen::capnp::word(112, 197, 184, 208, 34, 48, 128, 138),
-                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 7, 0),
+                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 16, 0),
                 ::selfsame::codegen::capnp::word(162, 195, 97, 123, 36, 181, 103, 198),
-                ::selfsame::codegen::capnp::word(4, 0, 7, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(21, 0, 0, 0, 130, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(25, 0, 0, 0, 7, 0, 0, 0),
@@ -4056,107 +4029,99 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
                 ::selfsame::codegen::capnp::word(52, 0, 0, 0, 3, 0, 4, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(209, 149, 96, 13, 160, 174, 251, 224),
                 ::selfsame::codegen::capnp::word(93, 1, 0, 0, 106, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(97, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(96, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(112, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(109, 1, 0, 0, 98, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 2, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(77, 1, 0, 0, 98, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(81, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(80, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(92, 1, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(2, 0, 0, 0, 3, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(89, 1, 0, 0, 90, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(93, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(92, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(104, 1, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(180, 62, 237, 241, 185, 130, 131, 135),
+                ::selfsame::codegen::capnp::word(101, 1, 0, 0, 26, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(101, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(4, 0, 0, 0, 9, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(81, 1, 0, 0, 82, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(85, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(84, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(96, 1, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(5, 0, 0, 0, 21, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(93, 1, 0, 0, 58, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(93, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(92, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(104, 1, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(6, 0, 0, 0, 22, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 11, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(101, 1, 0, 0, 50, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(101, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(100, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(116, 1, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(7, 0, 0, 0, 20, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 12, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(113, 1, 0, 0, 66, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(113, 1, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(112, 1, 0, 0, 3, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(124, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(8, 0, 0, 0, 21, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 13, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(121, 1, 0, 0, 90, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(121, 1, 0, 0, 74, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(125, 1, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(124, 1, 0, 0, 3, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(136, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 1, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 11, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 14, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(133, 1, 0, 0, 26, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(133, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(132, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(133, 1, 0, 0, 90, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(137, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(136, 1, 0, 0, 3, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(148, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(4, 0, 0, 0, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(10, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(7, 162, 30, 92, 95, 120, 191, 129),
+                ::selfsame::codegen::capnp::word(145, 1, 0, 0, 50, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(145, 1, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(145, 1, 0, 0, 82, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(149, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(148, 1, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 19, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(125, 1, 0, 0, 74, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(129, 1, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(128, 1, 0, 0, 3, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(160, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(5, 0, 0, 0, 12, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(12, 0, 0, 0, 15, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 20, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(157, 1, 0, 0, 58, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(157, 1, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(156, 1, 0, 0, 3, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(168, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(6, 0, 0, 0, 13, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(165, 1, 0, 0, 50, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(165, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(164, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(180, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(7, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(177, 1, 0, 0, 66, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(177, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(176, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(188, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(8, 0, 0, 0, 8, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(185, 1, 0, 0, 74, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(189, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(188, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(200, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 5, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(197, 1, 0, 0, 90, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(201, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(200, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(212, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(10, 0, 0, 0, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(209, 1, 0, 0, 50, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(209, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(208, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(224, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 3, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 11, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(221, 1, 0, 0, 74, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(225, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(224, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 2, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(12, 0, 0, 0, 6, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 12, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(253, 1, 0, 0, 58, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(253, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(252, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(8, 2, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(114, 101, 103, 105, 115, 116, 114, 97),
                 ::selfsame::codegen::capnp::word(116, 105, 111, 110, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(185, 4, 103, 15, 119, 230, 100, 184),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(105, 110, 99, 97, 114, 110, 97, 116),
                 ::selfsame::codegen::capnp::word(105, 111, 110, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
@@ -4179,14 +4144,6 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(164, 178, 133, 17, 250, 116, 109, 245),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(105, 110, 116, 101, 114, 102, 97, 99),
                 ::selfsame::codegen::capnp::word(101, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
@@ -4247,14 +4204,6 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(116, 114, 97, 99, 101, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(122, 34, 101, 133, 195, 24, 79, 239),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(109, 101, 116, 97, 100, 97, 116, 97),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
@@ -4282,17 +4231,17 @@ pub mod wire {
             ];
             pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
                 match index {
-                    0 => <super::super::id128::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    0 => <super::registration::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    3 => <super::super::call_id::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    3 => <super::id::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     4 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     5 => <u16 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     6 => <super::super::RetryClass as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     7 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     8 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     9 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    10 => <super::super::trace::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    10 => <super::trace::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     11 => <::selfsame::codegen::capnp::struct_list::Owned<super::super::metadatum::Owned> as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     12 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
@@ -4312,6 +4261,1052 @@ pub mod wire {
             pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
             pub(crate) static MEMBERS_BY_NAME : &[u16] = &[9,7,2,3,1,4,12,11,5,0,6,8,10];
             pub(crate) const TYPE_ID: u64 = 0x8a80_3022_d0b8_c570;
+        }
+
+        pub mod registration {
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <> Reader<'_,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.reader.get_data_field::<u64>(0)
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.reader.get_data_field::<u64>(1)
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 16, pointers: 1 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.builder.get_data_field::<u64>(0)
+                }
+                #[inline]
+                pub fn set_high(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(0, value);
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.builder.get_data_field::<u64>(1)
+                }
+                #[inline]
+                pub fn set_low(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(1, value);
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 51] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(209, 149, 96, 13, 160, 174, 251, 224),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 1, 0, 16, 0),
+                    ::selfsame::codegen::capnp::word(112, 197, 184, 208, 34, 48, 128, 138),
+                    ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 234, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 67, 97, 108, 108, 46),
+                    ::selfsame::codegen::capnp::word(114, 101, 103, 105, 115, 116, 114, 97),
+                    ::selfsame::codegen::capnp::word(116, 105, 111, 110, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(49, 0, 0, 0, 34, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(49, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[0,1];
+                pub(crate) const TYPE_ID: u64 = 0xe0fb_aea0_0d60_95d1;
+            }
+        }
+
+        pub mod id {
+            pub use self::Which::{Sequenced,Keyed};
+
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> Reader<'a,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn which(self) -> ::core::result::Result<WhichReader<'a,>, ::selfsame::codegen::capnp::NotInSchema> {
+                    match self.reader.get_data_field::<u16>(20) {
+                        0 => {
+                            ::core::result::Result::Ok(Sequenced(
+                                self.reader.get_data_field::<u64>(4)
+                            ))
+                        }
+                        1 => {
+                            ::core::result::Result::Ok(Keyed(
+                                self.reader.into()
+                            ))
+                        }
+                        x => ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(x))
+                    }
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 16, pointers: 1 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn set_sequenced(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u16>(20, 0);
+                    self.builder.set_data_field::<u64>(4, value);
+                }
+                #[inline]
+                pub fn init_keyed(self, ) -> keyed::Builder<'a> {
+                    self.builder.set_data_field::<u16>(20, 1);
+                    self.builder.set_data_field::<u64>(4, 0u64);
+                    self.builder.set_data_field::<u64>(6, 0u64);
+                    self.builder.set_data_field::<u64>(7, 0u64);
+                    self.builder.set_data_field::<u64>(8, 0u64);
+                    self.builder.into()
+                }
+                #[inline]
+                pub fn which(self) -> ::core::result::Result<WhichBuilder<'a,>, ::selfsame::codegen::capnp::NotInSchema> {
+                    match self.builder.get_data_field::<u16>(20) {
+                        0 => {
+                            ::core::result::Result::Ok(Sequenced(
+                                self.builder.get_data_field::<u64>(4)
+                            ))
+                        }
+                        1 => {
+                            ::core::result::Result::Ok(Keyed(
+                                self.builder.into()
+                            ))
+                        }
+                        x => ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(x))
+                    }
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 44] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(180, 62, 237, 241, 185, 130, 131, 135),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 1, 0, 16, 0),
+                    ::selfsame::codegen::capnp::word(112, 197, 184, 208, 34, 48, 128, 138),
+                    ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(20, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 154, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 67, 97, 108, 108, 46),
+                    ::selfsame::codegen::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 255, 255, 4, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(41, 0, 0, 0, 82, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(17, 47, 43, 11, 210, 1, 129, 188),
+                    ::selfsame::codegen::capnp::word(53, 0, 0, 0, 50, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(53, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(115, 101, 113, 117, 101, 110, 99, 101),
+                    ::selfsame::codegen::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(107, 101, 121, 101, 100, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <super::keyed::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[0,1];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[1,0];
+                pub(crate) const TYPE_ID: u64 = 0x8783_82b9_f1ed_3eb4;
+            }
+            pub enum Which<A0> {
+                Sequenced(u64),
+                Keyed(A0),
+            }
+            pub type WhichReader<'a,> = Which<keyed::Reader<'a>>;
+            pub type WhichBuilder<'a,> = Which<keyed::Builder<'a>>;
+
+            pub mod keyed {
+                #[derive(Copy, Clone)]
+                pub struct Owned(());
+                impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+                impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+                impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+                impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+                pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+                impl <> ::core::marker::Copy for Reader<'_,>  {}
+                impl <> ::core::clone::Clone for Reader<'_,>  {
+                    fn clone(&self) -> Self { *self }
+                }
+
+                impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                    const TYPE_ID: u64 = _private::TYPE_ID;
+                }
+                impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                    fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                        Self { reader,  }
+                    }
+                }
+
+                impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                    fn from(reader: Reader<'a,>) -> Self {
+                        Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                    }
+                }
+
+                impl <> ::core::fmt::Debug for Reader<'_,>  {
+                    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                        core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                    fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                        ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                    fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                        self.reader
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                    fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                        self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                    }
+                }
+
+                impl <> Reader<'_,>  {
+                    pub fn reborrow(&self) -> Reader<'_,> {
+                        Self { .. *self }
+                    }
+
+                    pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                        self.reader.total_size()
+                    }
+                    #[inline]
+                    pub fn get_high(self) -> u64 {
+                        self.reader.get_data_field::<u64>(4)
+                    }
+                    #[inline]
+                    pub fn get_low(self) -> u64 {
+                        self.reader.get_data_field::<u64>(6)
+                    }
+                    #[inline]
+                    pub fn get_issued(self) -> u64 {
+                        self.reader.get_data_field::<u64>(7)
+                    }
+                    #[inline]
+                    pub fn get_expiry(self) -> u64 {
+                        self.reader.get_data_field::<u64>(8)
+                    }
+                }
+
+                pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+                impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                    const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 16, pointers: 1 };
+                }
+                impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                    const TYPE_ID: u64 = _private::TYPE_ID;
+                }
+                impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                    fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                        Self { builder,  }
+                    }
+                }
+
+                impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                    fn from(builder: Builder<'a,>) -> Self {
+                        Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                    fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                        self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                    fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                        builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                    }
+                    fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                        ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                    }
+                }
+
+                impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                    fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+                }
+
+                impl <'a,> Builder<'a,>  {
+                    pub fn into_reader(self) -> Reader<'a,> {
+                        self.builder.into_reader().into()
+                    }
+                    pub fn reborrow(&mut self) -> Builder<'_,> {
+                        Builder { builder: self.builder.reborrow() }
+                    }
+                    pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                        self.builder.as_reader().into()
+                    }
+
+                    pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                        self.builder.as_reader().total_size()
+                    }
+                    #[inline]
+                    pub fn get_high(self) -> u64 {
+                        self.builder.get_data_field::<u64>(4)
+                    }
+                    #[inline]
+                    pub fn set_high(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(4, value);
+                    }
+                    #[inline]
+                    pub fn get_low(self) -> u64 {
+                        self.builder.get_data_field::<u64>(6)
+                    }
+                    #[inline]
+                    pub fn set_low(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(6, value);
+                    }
+                    #[inline]
+                    pub fn get_issued(self) -> u64 {
+                        self.builder.get_data_field::<u64>(7)
+                    }
+                    #[inline]
+                    pub fn set_issued(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(7, value);
+                    }
+                    #[inline]
+                    pub fn get_expiry(self) -> u64 {
+                        self.builder.get_data_field::<u64>(8)
+                    }
+                    #[inline]
+                    pub fn set_expiry(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(8, value);
+                    }
+                }
+
+                pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+                impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                    fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                        Self { _typeless: typeless,  }
+                    }
+                }
+                impl Pipeline  {
+                }
+                mod _private {
+                    pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 83] = [
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                        ::selfsame::codegen::capnp::word(17, 47, 43, 11, 210, 1, 129, 188),
+                        ::selfsame::codegen::capnp::word(19, 0, 0, 0, 1, 0, 16, 0),
+                        ::selfsame::codegen::capnp::word(180, 62, 237, 241, 185, 130, 131, 135),
+                        ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(21, 0, 0, 0, 202, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(33, 0, 0, 0, 231, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                        ::selfsame::codegen::capnp::word(110, 112, 58, 67, 97, 108, 108, 46),
+                        ::selfsame::codegen::capnp::word(105, 100, 46, 107, 101, 121, 101, 100),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 4, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(97, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(108, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(1, 0, 0, 0, 6, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(105, 0, 0, 0, 34, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(105, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(104, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(2, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(113, 0, 0, 0, 58, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(113, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(3, 0, 0, 0, 8, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(121, 0, 0, 0, 58, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(121, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(132, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(105, 115, 115, 117, 101, 100, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(101, 120, 112, 105, 114, 121, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ];
+                    pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                        match index {
+                            0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            3 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                        }
+                    }
+                    pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                        ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                    }
+                    pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                    pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                        &ARENA,
+                        NONUNION_MEMBERS,
+                        MEMBERS_BY_DISCRIMINANT,
+                        MEMBERS_BY_NAME
+                    );
+                    pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
+                    pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                    pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,0,2,1];
+                    pub(crate) const TYPE_ID: u64 = 0xbc81_01d2_0b2b_2f11;
+                }
+            }
+        }
+
+        pub mod trace {
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <> Reader<'_,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.reader.get_data_field::<u64>(12)
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.reader.get_data_field::<u64>(13)
+                }
+                #[inline]
+                pub fn get_parent(self) -> u64 {
+                    self.reader.get_data_field::<u64>(14)
+                }
+                #[inline]
+                pub fn get_flags(self) -> u8 {
+                    self.reader.get_data_field::<u8>(46)
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 16, pointers: 1 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.builder.get_data_field::<u64>(12)
+                }
+                #[inline]
+                pub fn set_high(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(12, value);
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.builder.get_data_field::<u64>(13)
+                }
+                #[inline]
+                pub fn set_low(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(13, value);
+                }
+                #[inline]
+                pub fn get_parent(self) -> u64 {
+                    self.builder.get_data_field::<u64>(14)
+                }
+                #[inline]
+                pub fn set_parent(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(14, value);
+                }
+                #[inline]
+                pub fn get_flags(self) -> u8 {
+                    self.builder.get_data_field::<u8>(46)
+                }
+                #[inline]
+                pub fn set_flags(&mut self, value: u8)  {
+                    self.builder.set_data_field::<u8>(46, value);
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 82] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(7, 162, 30, 92, 95, 120, 191, 129),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 1, 0, 16, 0),
+                    ::selfsame::codegen::capnp::word(112, 197, 184, 208, 34, 48, 128, 138),
+                    ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 178, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 231, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 67, 97, 108, 108, 46),
+                    ::selfsame::codegen::capnp::word(116, 114, 97, 99, 101, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 12, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 15, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(108, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 13, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 16, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(105, 0, 0, 0, 34, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(105, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(104, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(2, 0, 0, 0, 14, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 17, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(113, 0, 0, 0, 58, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(113, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(3, 0, 0, 0, 46, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 18, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(121, 0, 0, 0, 50, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(121, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(132, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(112, 97, 114, 101, 110, 116, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(102, 108, 97, 103, 115, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        3 => <u8 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,0,1,2];
+                pub(crate) const TYPE_ID: u64 = 0x81bf_785f_5c1e_a207;
+            }
         }
     }
 
@@ -4396,290 +5391,6 @@ pub mod wire {
         ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
     }
     pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
-    }
-
-    pub mod trace {
-        #[derive(Copy, Clone)]
-        pub struct Owned(());
-        impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
-        impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
-        impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
-        impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
-
-        pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
-        impl <> ::core::marker::Copy for Reader<'_,>  {}
-        impl <> ::core::clone::Clone for Reader<'_,>  {
-            fn clone(&self) -> Self { *self }
-        }
-
-        impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
-            const TYPE_ID: u64 = _private::TYPE_ID;
-        }
-        impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
-            fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
-                Self { reader,  }
-            }
-        }
-
-        impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
-            fn from(reader: Reader<'a,>) -> Self {
-                Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
-            }
-        }
-
-        impl <> ::core::fmt::Debug for Reader<'_,>  {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
-                core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
-            }
-        }
-
-        impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
-            fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
-                ::core::result::Result::Ok(reader.get_struct(default)?.into())
-            }
-        }
-
-        impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
-            fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
-                self.reader
-            }
-        }
-
-        impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
-            fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
-                self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
-            }
-        }
-
-        impl <> Reader<'_,>  {
-            pub fn reborrow(&self) -> Reader<'_,> {
-                Self { .. *self }
-            }
-
-            pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
-                self.reader.total_size()
-            }
-            #[inline]
-            pub fn get_high(self) -> u64 {
-                self.reader.get_data_field::<u64>(0)
-            }
-            #[inline]
-            pub fn get_low(self) -> u64 {
-                self.reader.get_data_field::<u64>(1)
-            }
-            #[inline]
-            pub fn get_parent(self) -> u64 {
-                self.reader.get_data_field::<u64>(2)
-            }
-            #[inline]
-            pub fn get_flags(self) -> u8 {
-                self.reader.get_data_field::<u8>(24)
-            }
-        }
-
-        pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
-        impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
-            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 4, pointers: 0 };
-        }
-        impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
-            const TYPE_ID: u64 = _private::TYPE_ID;
-        }
-        impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
-            fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
-                Self { builder,  }
-            }
-        }
-
-        impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
-            fn from(builder: Builder<'a,>) -> Self {
-                Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
-            }
-        }
-
-        impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
-            fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
-                self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
-            }
-        }
-
-        impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
-            fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
-                builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
-            }
-            fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
-                ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
-            }
-        }
-
-        impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
-            fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
-        }
-
-        impl <'a,> Builder<'a,>  {
-            pub fn into_reader(self) -> Reader<'a,> {
-                self.builder.into_reader().into()
-            }
-            pub fn reborrow(&mut self) -> Builder<'_,> {
-                Builder { builder: self.builder.reborrow() }
-            }
-            pub fn reborrow_as_reader(&self) -> Reader<'_,> {
-                self.builder.as_reader().into()
-            }
-
-            pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
-                self.builder.as_reader().total_size()
-            }
-            #[inline]
-            pub fn get_high(self) -> u64 {
-                self.builder.get_data_field::<u64>(0)
-            }
-            #[inline]
-            pub fn set_high(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(0, value);
-            }
-            #[inline]
-            pub fn get_low(self) -> u64 {
-                self.builder.get_data_field::<u64>(1)
-            }
-            #[inline]
-            pub fn set_low(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(1, value);
-            }
-            #[inline]
-            pub fn get_parent(self) -> u64 {
-                self.builder.get_data_field::<u64>(2)
-            }
-            #[inline]
-            pub fn set_parent(&mut self, value: u64)  {
-                self.builder.set_data_field::<u64>(2, value);
-            }
-            #[inline]
-            pub fn get_flags(self) -> u8 {
-                self.builder.get_data_field::<u8>(24)
-            }
-            #[inline]
-            pub fn set_flags(&mut self, value: u8)  {
-                self.builder.set_data_field::<u8>(24, value);
-            }
-        }
-
-        pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
-        impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
-            fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
-                Self { _typeless: typeless,  }
-            }
-        }
-        impl Pipeline  {
-        }
-        mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 82] = [
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
-                ::selfsame::codegen::capnp::word(122, 34, 101, 133, 195, 24, 79, 239),
-                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 4, 0),
-                ::selfsame::codegen::capnp::word(162, 195, 97, 123, 36, 181, 103, 198),
-                ::selfsame::codegen::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 231, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
-                ::selfsame::codegen::capnp::word(110, 112, 58, 84, 114, 97, 99, 101),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(97, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(108, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(105, 0, 0, 0, 34, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(105, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(104, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(2, 0, 0, 0, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(113, 0, 0, 0, 58, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(113, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 24, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(121, 0, 0, 0, 50, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(121, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(132, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(112, 97, 114, 101, 110, 116, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(102, 108, 97, 103, 115, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-            ];
-            pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
-                match index {
-                    0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    3 => <u8 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
-                }
-            }
-            pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
-                ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
-            }
-            pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
-            pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
-                &ARENA,
-                NONUNION_MEMBERS,
-                MEMBERS_BY_DISCRIMINANT,
-                MEMBERS_BY_NAME
-            );
-            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
-            pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
-            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,0,1,2];
-            pub(crate) const TYPE_ID: u64 = 0xef4f_18c3_8565_227a;
-        }
     }
 
     pub mod metadatum {
@@ -4996,42 +5707,34 @@ pub mod wire {
                 self.reader.total_size()
             }
             #[inline]
-            pub fn get_registration(self) -> ::selfsame::codegen::capnp::Result<super::id128::Reader<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(0), ::core::option::Option::None)
+            pub fn get_registration(self) -> registration::Reader<'a> {
+                self.reader.into()
             }
             #[inline]
-            pub fn has_registration(&self) -> bool {
-                !self.reader.get_pointer_field(0).is_null()
-            }
-            #[inline]
-            pub fn get_id(self) -> ::selfsame::codegen::capnp::Result<super::call_id::Reader<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(1), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn has_id(&self) -> bool {
-                !self.reader.get_pointer_field(1).is_null()
+            pub fn get_id(self) -> id::Reader<'a> {
+                self.reader.into()
             }
             #[inline]
             pub fn get_attempt(self) -> u32 {
-                self.reader.get_data_field::<u32>(0)
+                self.reader.get_data_field::<u32>(7)
             }
             #[inline]
             pub fn get_replayed(self) -> bool {
-                self.reader.get_bool_field(32)
+                self.reader.get_bool_field(208)
             }
             #[inline]
             pub fn has_failed(&self) -> bool {
-                if self.reader.get_data_field::<u16>(3) != 2 { return false; }
-                !self.reader.get_pointer_field(2).is_null()
+                if self.reader.get_data_field::<u16>(28) != 2 { return false; }
+                !self.reader.get_pointer_field(0).is_null()
             }
             #[inline]
             pub fn has_refused(&self) -> bool {
-                if self.reader.get_data_field::<u16>(3) != 3 { return false; }
-                !self.reader.get_pointer_field(2).is_null()
+                if self.reader.get_data_field::<u16>(28) != 3 { return false; }
+                !self.reader.get_pointer_field(0).is_null()
             }
             #[inline]
             pub fn which(self) -> ::core::result::Result<WhichReader<'a,>, ::selfsame::codegen::capnp::NotInSchema> {
-                match self.reader.get_data_field::<u16>(3) {
+                match self.reader.get_data_field::<u16>(28) {
                     0 => {
                         ::core::result::Result::Ok(Ok(
                             ()
@@ -5039,17 +5742,17 @@ pub mod wire {
                     }
                     1 => {
                         ::core::result::Result::Ok(Declined(
-                            self.reader.get_data_field::<u64>(1)
+                            self.reader.get_data_field::<u64>(8)
                         ))
                     }
                     2 => {
                         ::core::result::Result::Ok(Failed(
-                            ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(2), ::core::option::Option::None)
+                            ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(0), ::core::option::Option::None)
                         ))
                     }
                     3 => {
                         ::core::result::Result::Ok(Refused(
-                            ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(2), ::core::option::Option::None)
+                            ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(0), ::core::option::Option::None)
                         ))
                     }
                     x => ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(x))
@@ -5059,7 +5762,7 @@ pub mod wire {
 
         pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
         impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
-            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 2, pointers: 3 };
+            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 9, pointers: 1 };
         }
         impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
             const TYPE_ID: u64 = _private::TYPE_ID;
@@ -5110,95 +5813,87 @@ pub mod wire {
                 self.builder.as_reader().total_size()
             }
             #[inline]
-            pub fn get_registration(self) -> ::selfsame::codegen::capnp::Result<super::id128::Builder<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(0), ::core::option::Option::None)
+            pub fn get_registration(self) -> registration::Builder<'a> {
+                self.builder.into()
             }
             #[inline]
-            pub fn set_registration(&mut self, value: super::id128::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(0), value, false)
+            pub fn init_registration(self, ) -> registration::Builder<'a> {
+                self.builder.set_data_field::<u64>(0, 0u64);
+                self.builder.set_data_field::<u64>(1, 0u64);
+                self.builder.into()
             }
             #[inline]
-            pub fn init_registration(self, ) -> super::id128::Builder<'a> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(0), 0)
+            pub fn get_id(self) -> id::Builder<'a> {
+                self.builder.into()
             }
             #[inline]
-            pub fn has_registration(&self) -> bool {
-                !self.builder.is_pointer_field_null(0)
-            }
-            #[inline]
-            pub fn get_id(self) -> ::selfsame::codegen::capnp::Result<super::call_id::Builder<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(1), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn set_id(&mut self, value: super::call_id::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(1), value, false)
-            }
-            #[inline]
-            pub fn init_id(self, ) -> super::call_id::Builder<'a> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(1), 0)
-            }
-            #[inline]
-            pub fn has_id(&self) -> bool {
-                !self.builder.is_pointer_field_null(1)
+            pub fn init_id(self, ) -> id::Builder<'a> {
+                self.builder.set_data_field::<u16>(12, 0);
+                self.builder.set_data_field::<u64>(2, 0u64);
+                self.builder.set_data_field::<u64>(2, 0u64);
+                self.builder.set_data_field::<u64>(4, 0u64);
+                self.builder.set_data_field::<u64>(5, 0u64);
+                self.builder.set_data_field::<u64>(6, 0u64);
+                self.builder.into()
             }
             #[inline]
             pub fn get_attempt(self) -> u32 {
-                self.builder.get_data_field::<u32>(0)
+                self.builder.get_data_field::<u32>(7)
             }
             #[inline]
             pub fn set_attempt(&mut self, value: u32)  {
-                self.builder.set_data_field::<u32>(0, value);
+                self.builder.set_data_field::<u32>(7, value);
             }
             #[inline]
             pub fn get_replayed(self) -> bool {
-                self.builder.get_bool_field(32)
+                self.builder.get_bool_field(208)
             }
             #[inline]
             pub fn set_replayed(&mut self, value: bool)  {
-                self.builder.set_bool_field(32, value);
+                self.builder.set_bool_field(208, value);
             }
             #[inline]
             pub fn set_ok(&mut self, _value: ())  {
-                self.builder.set_data_field::<u16>(3, 0);
+                self.builder.set_data_field::<u16>(28, 0);
             }
             #[inline]
             pub fn set_declined(&mut self, value: u64)  {
-                self.builder.set_data_field::<u16>(3, 1);
-                self.builder.set_data_field::<u64>(1, value);
+                self.builder.set_data_field::<u16>(28, 1);
+                self.builder.set_data_field::<u64>(8, value);
             }
             #[inline]
             pub fn set_failed(&mut self, value: impl ::selfsame::codegen::capnp::traits::SetterInput<::selfsame::codegen::capnp::text::Owned>)  {
-                self.builder.set_data_field::<u16>(3, 2);
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(2), value, false).unwrap()
+                self.builder.set_data_field::<u16>(28, 2);
+                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(0), value, false).unwrap()
             }
             #[inline]
             pub fn init_failed(self, size: u32) -> ::selfsame::codegen::capnp::text::Builder<'a> {
-                self.builder.set_data_field::<u16>(3, 2);
-                self.builder.get_pointer_field(2).init_text(size)
+                self.builder.set_data_field::<u16>(28, 2);
+                self.builder.get_pointer_field(0).init_text(size)
             }
             #[inline]
             pub fn has_failed(&self) -> bool {
-                if self.builder.get_data_field::<u16>(3) != 2 { return false; }
-                !self.builder.is_pointer_field_null(2)
+                if self.builder.get_data_field::<u16>(28) != 2 { return false; }
+                !self.builder.is_pointer_field_null(0)
             }
             #[inline]
             pub fn set_refused(&mut self, value: super::refused::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                self.builder.set_data_field::<u16>(3, 3);
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(2), value, false)
+                self.builder.set_data_field::<u16>(28, 3);
+                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(0), value, false)
             }
             #[inline]
             pub fn init_refused(self, ) -> super::refused::Builder<'a> {
-                self.builder.set_data_field::<u16>(3, 3);
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(2), 0)
+                self.builder.set_data_field::<u16>(28, 3);
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(0), 0)
             }
             #[inline]
             pub fn has_refused(&self) -> bool {
-                if self.builder.get_data_field::<u16>(3) != 3 { return false; }
-                !self.builder.is_pointer_field_null(2)
+                if self.builder.get_data_field::<u16>(28) != 3 { return false; }
+                !self.builder.is_pointer_field_null(0)
             }
             #[inline]
             pub fn which(self) -> ::core::result::Result<WhichBuilder<'a,>, ::selfsame::codegen::capnp::NotInSchema> {
-                match self.builder.get_data_field::<u16>(3) {
+                match self.builder.get_data_field::<u16>(28) {
                     0 => {
                         ::core::result::Result::Ok(Ok(
                             ()
@@ -5206,17 +5901,17 @@ pub mod wire {
                     }
                     1 => {
                         ::core::result::Result::Ok(Declined(
-                            self.builder.get_data_field::<u64>(1)
+                            self.builder.get_data_field::<u64>(8)
                         ))
                     }
                     2 => {
                         ::core::result::Result::Ok(Failed(
-                            ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(2), ::core::option::Option::None)
+                            ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(0), ::core::option::Option::None)
                         ))
                     }
                     3 => {
                         ::core::result::Result::Ok(Refused(
-                            ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(2), ::core::option::Option::None)
+                            ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(0), ::core::option::Option::None)
                         ))
                     }
                     x => ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(x))
@@ -5231,21 +5926,21 @@ pub mod wire {
             }
         }
         impl Pipeline  {
-            pub fn get_registration(&self) -> super::id128::Pipeline {
-                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.get_pointer_field(0))
+            pub fn get_registration(&self) -> registration::Pipeline {
+                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
             }
-            pub fn get_id(&self) -> super::call_id::Pipeline {
-                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.get_pointer_field(1))
+            pub fn get_id(&self) -> id::Pipeline {
+                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 152] = [
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 136] = [
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::selfsame::codegen::capnp::word(92, 62, 122, 246, 221, 198, 111, 251),
-                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 2, 0),
+                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 9, 0),
                 ::selfsame::codegen::capnp::word(162, 195, 97, 123, 36, 181, 103, 198),
-                ::selfsame::codegen::capnp::word(3, 0, 7, 0, 0, 0, 4, 0),
-                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 7, 0, 0, 0, 4, 0),
+                ::selfsame::codegen::capnp::word(28, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
@@ -5259,82 +5954,66 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
                 ::selfsame::codegen::capnp::word(32, 0, 0, 0, 3, 0, 4, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(136, 156, 172, 225, 21, 68, 12, 161),
                 ::selfsame::codegen::capnp::word(209, 0, 0, 0, 106, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(213, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(212, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(228, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(225, 0, 0, 0, 26, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(225, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(224, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(240, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(2, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(237, 0, 0, 0, 66, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(237, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(236, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(248, 0, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 32, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(54, 233, 79, 201, 251, 88, 76, 230),
+                ::selfsame::codegen::capnp::word(193, 0, 0, 0, 26, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(193, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(245, 0, 0, 0, 74, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(249, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(248, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(4, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(4, 0, 255, 255, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(1, 1, 0, 0, 26, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(1, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(12, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(5, 0, 254, 255, 1, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(9, 1, 0, 0, 74, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(13, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(12, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(24, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(6, 0, 253, 255, 2, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(21, 1, 0, 0, 58, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(21, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(20, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(32, 1, 0, 0, 2, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(7, 0, 252, 255, 2, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(2, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 1, 0, 0, 66, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 1, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(28, 1, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(44, 1, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(173, 0, 0, 0, 66, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(173, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(172, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(3, 0, 0, 0, 208, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 8, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(181, 0, 0, 0, 74, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(185, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(4, 0, 255, 255, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 9, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(193, 0, 0, 0, 26, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(193, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(192, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(204, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(5, 0, 254, 255, 8, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 10, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(201, 0, 0, 0, 74, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(205, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(204, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(216, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(6, 0, 253, 255, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 11, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(213, 0, 0, 0, 58, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(213, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(212, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(224, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(7, 0, 252, 255, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 12, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(221, 0, 0, 0, 66, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(221, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(220, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(236, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(114, 101, 103, 105, 115, 116, 114, 97),
                 ::selfsame::codegen::capnp::word(116, 105, 111, 110, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(185, 4, 103, 15, 119, 230, 100, 184),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(105, 100, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(164, 178, 133, 17, 250, 116, 109, 245),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(97, 116, 116, 101, 109, 112, 116, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
                 ::selfsame::codegen::capnp::word(8, 0, 0, 0, 0, 0, 0, 0),
@@ -5395,8 +6074,8 @@ pub mod wire {
             ];
             pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
                 match index {
-                    0 => <super::super::id128::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    1 => <super::super::call_id::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    0 => <super::registration::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    1 => <super::id::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     2 => <u32 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     3 => <bool as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     4 => <() as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
@@ -5429,6 +6108,768 @@ pub mod wire {
         }
         pub type WhichReader<'a,> = Which<::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::text::Reader<'a>>,::selfsame::codegen::capnp::Result<super::refused::Reader<'a>>>;
         pub type WhichBuilder<'a,> = Which<::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::text::Builder<'a>>,::selfsame::codegen::capnp::Result<super::refused::Builder<'a>>>;
+
+        pub mod registration {
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <> Reader<'_,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.reader.get_data_field::<u64>(0)
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.reader.get_data_field::<u64>(1)
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 9, pointers: 1 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.builder.get_data_field::<u64>(0)
+                }
+                #[inline]
+                pub fn set_high(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(0, value);
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.builder.get_data_field::<u64>(1)
+                }
+                #[inline]
+                pub fn set_low(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(1, value);
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 51] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(136, 156, 172, 225, 21, 68, 12, 161),
+                    ::selfsame::codegen::capnp::word(17, 0, 0, 0, 1, 0, 9, 0),
+                    ::selfsame::codegen::capnp::word(92, 62, 122, 246, 221, 198, 111, 251),
+                    ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 242, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(33, 0, 0, 0, 119, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 82, 101, 112, 108, 121),
+                    ::selfsame::codegen::capnp::word(46, 114, 101, 103, 105, 115, 116, 114),
+                    ::selfsame::codegen::capnp::word(97, 116, 105, 111, 110, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(41, 0, 0, 0, 42, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(41, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(40, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(52, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(49, 0, 0, 0, 34, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(49, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(48, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(60, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[0,1];
+                pub(crate) const TYPE_ID: u64 = 0xa10c_4415_e1ac_9c88;
+            }
+        }
+
+        pub mod id {
+            pub use self::Which::{Sequenced,Keyed};
+
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> Reader<'a,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn which(self) -> ::core::result::Result<WhichReader<'a,>, ::selfsame::codegen::capnp::NotInSchema> {
+                    match self.reader.get_data_field::<u16>(12) {
+                        0 => {
+                            ::core::result::Result::Ok(Sequenced(
+                                self.reader.get_data_field::<u64>(2)
+                            ))
+                        }
+                        1 => {
+                            ::core::result::Result::Ok(Keyed(
+                                self.reader.into()
+                            ))
+                        }
+                        x => ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(x))
+                    }
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 9, pointers: 1 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn set_sequenced(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u16>(12, 0);
+                    self.builder.set_data_field::<u64>(2, value);
+                }
+                #[inline]
+                pub fn init_keyed(self, ) -> keyed::Builder<'a> {
+                    self.builder.set_data_field::<u16>(12, 1);
+                    self.builder.set_data_field::<u64>(2, 0u64);
+                    self.builder.set_data_field::<u64>(4, 0u64);
+                    self.builder.set_data_field::<u64>(5, 0u64);
+                    self.builder.set_data_field::<u64>(6, 0u64);
+                    self.builder.into()
+                }
+                #[inline]
+                pub fn which(self) -> ::core::result::Result<WhichBuilder<'a,>, ::selfsame::codegen::capnp::NotInSchema> {
+                    match self.builder.get_data_field::<u16>(12) {
+                        0 => {
+                            ::core::result::Result::Ok(Sequenced(
+                                self.builder.get_data_field::<u64>(2)
+                            ))
+                        }
+                        1 => {
+                            ::core::result::Result::Ok(Keyed(
+                                self.builder.into()
+                            ))
+                        }
+                        x => ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(x))
+                    }
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 44] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(54, 233, 79, 201, 251, 88, 76, 230),
+                    ::selfsame::codegen::capnp::word(17, 0, 0, 0, 1, 0, 9, 0),
+                    ::selfsame::codegen::capnp::word(92, 62, 122, 246, 221, 198, 111, 251),
+                    ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(12, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 162, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 119, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 82, 101, 112, 108, 121),
+                    ::selfsame::codegen::capnp::word(46, 105, 100, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(8, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 255, 255, 2, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(41, 0, 0, 0, 82, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(45, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(44, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(56, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 254, 255, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(181, 1, 152, 207, 170, 28, 121, 194),
+                    ::selfsame::codegen::capnp::word(53, 0, 0, 0, 50, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(53, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(115, 101, 113, 117, 101, 110, 99, 101),
+                    ::selfsame::codegen::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(107, 101, 121, 101, 100, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <super::keyed::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[0,1];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[1,0];
+                pub(crate) const TYPE_ID: u64 = 0xe64c_58fb_c94f_e936;
+            }
+            pub enum Which<A0> {
+                Sequenced(u64),
+                Keyed(A0),
+            }
+            pub type WhichReader<'a,> = Which<keyed::Reader<'a>>;
+            pub type WhichBuilder<'a,> = Which<keyed::Builder<'a>>;
+
+            pub mod keyed {
+                #[derive(Copy, Clone)]
+                pub struct Owned(());
+                impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+                impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+                impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+                impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+                pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+                impl <> ::core::marker::Copy for Reader<'_,>  {}
+                impl <> ::core::clone::Clone for Reader<'_,>  {
+                    fn clone(&self) -> Self { *self }
+                }
+
+                impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                    const TYPE_ID: u64 = _private::TYPE_ID;
+                }
+                impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                    fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                        Self { reader,  }
+                    }
+                }
+
+                impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                    fn from(reader: Reader<'a,>) -> Self {
+                        Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                    }
+                }
+
+                impl <> ::core::fmt::Debug for Reader<'_,>  {
+                    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                        core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                    fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                        ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                    fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                        self.reader
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                    fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                        self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                    }
+                }
+
+                impl <> Reader<'_,>  {
+                    pub fn reborrow(&self) -> Reader<'_,> {
+                        Self { .. *self }
+                    }
+
+                    pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                        self.reader.total_size()
+                    }
+                    #[inline]
+                    pub fn get_high(self) -> u64 {
+                        self.reader.get_data_field::<u64>(2)
+                    }
+                    #[inline]
+                    pub fn get_low(self) -> u64 {
+                        self.reader.get_data_field::<u64>(4)
+                    }
+                    #[inline]
+                    pub fn get_issued(self) -> u64 {
+                        self.reader.get_data_field::<u64>(5)
+                    }
+                    #[inline]
+                    pub fn get_expiry(self) -> u64 {
+                        self.reader.get_data_field::<u64>(6)
+                    }
+                }
+
+                pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+                impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                    const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 9, pointers: 1 };
+                }
+                impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                    const TYPE_ID: u64 = _private::TYPE_ID;
+                }
+                impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                    fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                        Self { builder,  }
+                    }
+                }
+
+                impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                    fn from(builder: Builder<'a,>) -> Self {
+                        Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                    fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                        self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                    }
+                }
+
+                impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                    fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                        builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                    }
+                    fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                        ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                    }
+                }
+
+                impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                    fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+                }
+
+                impl <'a,> Builder<'a,>  {
+                    pub fn into_reader(self) -> Reader<'a,> {
+                        self.builder.into_reader().into()
+                    }
+                    pub fn reborrow(&mut self) -> Builder<'_,> {
+                        Builder { builder: self.builder.reborrow() }
+                    }
+                    pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                        self.builder.as_reader().into()
+                    }
+
+                    pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                        self.builder.as_reader().total_size()
+                    }
+                    #[inline]
+                    pub fn get_high(self) -> u64 {
+                        self.builder.get_data_field::<u64>(2)
+                    }
+                    #[inline]
+                    pub fn set_high(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(2, value);
+                    }
+                    #[inline]
+                    pub fn get_low(self) -> u64 {
+                        self.builder.get_data_field::<u64>(4)
+                    }
+                    #[inline]
+                    pub fn set_low(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(4, value);
+                    }
+                    #[inline]
+                    pub fn get_issued(self) -> u64 {
+                        self.builder.get_data_field::<u64>(5)
+                    }
+                    #[inline]
+                    pub fn set_issued(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(5, value);
+                    }
+                    #[inline]
+                    pub fn get_expiry(self) -> u64 {
+                        self.builder.get_data_field::<u64>(6)
+                    }
+                    #[inline]
+                    pub fn set_expiry(&mut self, value: u64)  {
+                        self.builder.set_data_field::<u64>(6, value);
+                    }
+                }
+
+                pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+                impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                    fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                        Self { _typeless: typeless,  }
+                    }
+                }
+                impl Pipeline  {
+                }
+                mod _private {
+                    pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 83] = [
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                        ::selfsame::codegen::capnp::word(181, 1, 152, 207, 170, 28, 121, 194),
+                        ::selfsame::codegen::capnp::word(20, 0, 0, 0, 1, 0, 9, 0),
+                        ::selfsame::codegen::capnp::word(54, 233, 79, 201, 251, 88, 76, 230),
+                        ::selfsame::codegen::capnp::word(1, 0, 7, 0, 1, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(21, 0, 0, 0, 210, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(33, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(33, 0, 0, 0, 231, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                        ::selfsame::codegen::capnp::word(110, 112, 58, 82, 101, 112, 108, 121),
+                        ::selfsame::codegen::capnp::word(46, 105, 100, 46, 107, 101, 121, 101),
+                        ::selfsame::codegen::capnp::word(100, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 2, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(97, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(108, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(1, 0, 0, 0, 4, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(105, 0, 0, 0, 34, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(105, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(104, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(2, 0, 0, 0, 5, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(113, 0, 0, 0, 58, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(113, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(3, 0, 0, 0, 6, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(121, 0, 0, 0, 58, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(121, 0, 0, 0, 7, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(132, 0, 0, 0, 2, 0, 1, 0),
+                        ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(105, 115, 115, 117, 101, 100, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(101, 120, 112, 105, 114, 121, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                        ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ];
+                    pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                        match index {
+                            0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            3 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                            _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                        }
+                    }
+                    pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                        ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                    }
+                    pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                    pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                        &ARENA,
+                        NONUNION_MEMBERS,
+                        MEMBERS_BY_DISCRIMINANT,
+                        MEMBERS_BY_NAME
+                    );
+                    pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
+                    pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                    pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,0,2,1];
+                    pub(crate) const TYPE_ID: u64 = 0xc279_1caa_cf98_01b5;
+                }
+            }
+        }
     }
 
     pub mod refused {
@@ -6806,18 +8247,14 @@ pub mod wire {
                 self.reader.get_data_field::<u64>(3)
             }
             #[inline]
-            pub fn get_trace(self) -> ::selfsame::codegen::capnp::Result<super::trace::Reader<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(0), ::core::option::Option::None)
-            }
-            #[inline]
-            pub fn has_trace(&self) -> bool {
-                !self.reader.get_pointer_field(0).is_null()
+            pub fn get_trace(self) -> trace::Reader<'a> {
+                self.reader.into()
             }
         }
 
         pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
         impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
-            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 4, pointers: 1 };
+            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 8, pointers: 0 };
         }
         impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
             const TYPE_ID: u64 = _private::TYPE_ID;
@@ -6900,20 +8337,16 @@ pub mod wire {
                 self.builder.set_data_field::<u64>(3, value);
             }
             #[inline]
-            pub fn get_trace(self) -> ::selfsame::codegen::capnp::Result<super::trace::Builder<'a>> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(0), ::core::option::Option::None)
+            pub fn get_trace(self) -> trace::Builder<'a> {
+                self.builder.into()
             }
             #[inline]
-            pub fn set_trace(&mut self, value: super::trace::Reader<'_>) -> ::selfsame::codegen::capnp::Result<()> {
-                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(0), value, false)
-            }
-            #[inline]
-            pub fn init_trace(self, ) -> super::trace::Builder<'a> {
-                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(0), 0)
-            }
-            #[inline]
-            pub fn has_trace(&self) -> bool {
-                !self.builder.is_pointer_field_null(0)
+            pub fn init_trace(self, ) -> trace::Builder<'a> {
+                self.builder.set_data_field::<u64>(4, 0u64);
+                self.builder.set_data_field::<u64>(5, 0u64);
+                self.builder.set_data_field::<u64>(6, 0u64);
+                self.builder.set_data_field::<u8>(56, 0u8);
+                self.builder.into()
             }
         }
 
@@ -6924,17 +8357,17 @@ pub mod wire {
             }
         }
         impl Pipeline  {
-            pub fn get_trace(&self) -> super::trace::Pipeline {
-                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.get_pointer_field(0))
+            pub fn get_trace(&self) -> trace::Pipeline {
+                ::selfsame::codegen::capnp::capability::FromTypelessPipeline::new(self._typeless.noop())
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 101] = [
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 93] = [
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::selfsame::codegen::capnp::word(117, 127, 65, 37, 117, 85, 88, 220),
-                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 4, 0),
+                ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 8, 0),
                 ::selfsame::codegen::capnp::word(162, 195, 97, 123, 36, 181, 103, 198),
-                ::selfsame::codegen::capnp::word(1, 0, 7, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 7, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(21, 0, 0, 0, 138, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
@@ -6977,12 +8410,12 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(156, 0, 0, 0, 3, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(168, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(4, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(78, 95, 151, 231, 105, 39, 30, 172),
                 ::selfsame::codegen::capnp::word(165, 0, 0, 0, 50, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(165, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(164, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(180, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(112, 117, 98, 108, 105, 115, 104, 101),
                 ::selfsame::codegen::capnp::word(114, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
@@ -7023,14 +8456,6 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(116, 114, 97, 99, 101, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(122, 34, 101, 133, 195, 24, 79, 239),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
                 match index {
@@ -7038,7 +8463,7 @@ pub mod wire {
                     1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     3 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
-                    4 => <super::super::trace::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    4 => <super::trace::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -7056,6 +8481,290 @@ pub mod wire {
             pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
             pub(crate) static MEMBERS_BY_NAME : &[u16] = &[1,0,2,4,3];
             pub(crate) const TYPE_ID: u64 = 0xdc58_5575_2541_7f75;
+        }
+
+        pub mod trace {
+            #[derive(Copy, Clone)]
+            pub struct Owned(());
+            impl ::selfsame::codegen::capnp::introspect::Introspect for Owned { fn introspect() -> ::selfsame::codegen::capnp::introspect::Type { ::selfsame::codegen::capnp::introspect::TypeVariant::Struct(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types, annotation_types: _private::get_annotation_types, type_id: ::core::any::TypeId::of::<Owned>() }).into() } }
+            impl ::selfsame::codegen::capnp::traits::Owned for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::OwnedStruct for Owned { type Reader<'a> = Reader<'a>; type Builder<'a> = Builder<'a>; }
+            impl ::selfsame::codegen::capnp::traits::Pipelined for Owned { type Pipeline = Pipeline; }
+
+            pub struct Reader<'a> { reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a> }
+            impl <> ::core::marker::Copy for Reader<'_,>  {}
+            impl <> ::core::clone::Clone for Reader<'_,>  {
+                fn clone(&self) -> Self { *self }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Reader<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructReader<'a>> for Reader<'a,>  {
+                fn from(reader: ::selfsame::codegen::capnp::private::layout::StructReader<'a>) -> Self {
+                    Self { reader,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Reader<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Reader<'a>  {
+                fn from(reader: Reader<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Reader::new(reader.reader, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <> ::core::fmt::Debug for Reader<'_,>  {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::result::Result<(), ::core::fmt::Error> {
+                    core::fmt::Debug::fmt(&::core::convert::Into::<::selfsame::codegen::capnp::dynamic_value::Reader<'_>>::into(*self), f)
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerReader<'a> for Reader<'a,>  {
+                fn get_from_pointer(reader: &::selfsame::codegen::capnp::private::layout::PointerReader<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(reader.get_struct(default)?.into())
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::IntoInternalStructReader<'a> for Reader<'a,>  {
+                fn into_internal_struct_reader(self) -> ::selfsame::codegen::capnp::private::layout::StructReader<'a> {
+                    self.reader
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::Imbue<'a> for Reader<'a,>  {
+                fn imbue(&mut self, cap_table: &'a ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.reader.imbue(::selfsame::codegen::capnp::private::layout::CapTableReader::from_ref(cap_table))
+                }
+            }
+
+            impl <> Reader<'_,>  {
+                pub fn reborrow(&self) -> Reader<'_,> {
+                    Self { .. *self }
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.reader.total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.reader.get_data_field::<u64>(4)
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.reader.get_data_field::<u64>(5)
+                }
+                #[inline]
+                pub fn get_parent(self) -> u64 {
+                    self.reader.get_data_field::<u64>(6)
+                }
+                #[inline]
+                pub fn get_flags(self) -> u8 {
+                    self.reader.get_data_field::<u8>(56)
+                }
+            }
+
+            pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
+            impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
+                const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 8, pointers: 0 };
+            }
+            impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
+                const TYPE_ID: u64 = _private::TYPE_ID;
+            }
+            impl <'a,> ::core::convert::From<::selfsame::codegen::capnp::private::layout::StructBuilder<'a>> for Builder<'a,>  {
+                fn from(builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a>) -> Self {
+                    Self { builder,  }
+                }
+            }
+
+            impl <'a,> ::core::convert::From<Builder<'a,>> for ::selfsame::codegen::capnp::dynamic_value::Builder<'a>  {
+                fn from(builder: Builder<'a,>) -> Self {
+                    Self::Struct(::selfsame::codegen::capnp::dynamic_struct::Builder::new(builder.builder, ::selfsame::codegen::capnp::schema::StructSchema::new(::selfsame::codegen::capnp::introspect::RawBrandedStructSchema { generic: &_private::RAW_SCHEMA, field_types: _private::get_field_types::<>, annotation_types: _private::get_annotation_types::<>, type_id: ::core::any::TypeId::of::<Owned<>>()})))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::ImbueMut<'a> for Builder<'a,>  {
+                fn imbue_mut(&mut self, cap_table: &'a mut ::selfsame::codegen::capnp::private::layout::CapTable) {
+                    self.builder.imbue(::selfsame::codegen::capnp::private::layout::CapTableBuilder::from_ref(cap_table))
+                }
+            }
+
+            impl <'a,> ::selfsame::codegen::capnp::traits::FromPointerBuilder<'a> for Builder<'a,>  {
+                fn init_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, _size: u32) -> Self {
+                    builder.init_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE).into()
+                }
+                fn get_from_pointer(builder: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'a>, default: ::core::option::Option<&'a [::selfsame::codegen::capnp::Word]>) -> ::selfsame::codegen::capnp::Result<Self> {
+                    ::core::result::Result::Ok(builder.get_struct(<Self as ::selfsame::codegen::capnp::traits::HasStructSize>::STRUCT_SIZE, default)?.into())
+                }
+            }
+
+            impl <> ::selfsame::codegen::capnp::traits::SetterInput<Owned<>> for Reader<'_,>  {
+                fn set_pointer_builder(mut pointer: ::selfsame::codegen::capnp::private::layout::PointerBuilder<'_>, value: Self, canonicalize: bool) -> ::selfsame::codegen::capnp::Result<()> { pointer.set_struct(&value.reader, canonicalize) }
+            }
+
+            impl <'a,> Builder<'a,>  {
+                pub fn into_reader(self) -> Reader<'a,> {
+                    self.builder.into_reader().into()
+                }
+                pub fn reborrow(&mut self) -> Builder<'_,> {
+                    Builder { builder: self.builder.reborrow() }
+                }
+                pub fn reborrow_as_reader(&self) -> Reader<'_,> {
+                    self.builder.as_reader().into()
+                }
+
+                pub fn total_size(&self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::MessageSize> {
+                    self.builder.as_reader().total_size()
+                }
+                #[inline]
+                pub fn get_high(self) -> u64 {
+                    self.builder.get_data_field::<u64>(4)
+                }
+                #[inline]
+                pub fn set_high(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(4, value);
+                }
+                #[inline]
+                pub fn get_low(self) -> u64 {
+                    self.builder.get_data_field::<u64>(5)
+                }
+                #[inline]
+                pub fn set_low(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(5, value);
+                }
+                #[inline]
+                pub fn get_parent(self) -> u64 {
+                    self.builder.get_data_field::<u64>(6)
+                }
+                #[inline]
+                pub fn set_parent(&mut self, value: u64)  {
+                    self.builder.set_data_field::<u64>(6, value);
+                }
+                #[inline]
+                pub fn get_flags(self) -> u8 {
+                    self.builder.get_data_field::<u8>(56)
+                }
+                #[inline]
+                pub fn set_flags(&mut self, value: u8)  {
+                    self.builder.set_data_field::<u8>(56, value);
+                }
+            }
+
+            pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
+            impl ::selfsame::codegen::capnp::capability::FromTypelessPipeline for Pipeline {
+                fn new(typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline) -> Self {
+                    Self { _typeless: typeless,  }
+                }
+            }
+            impl Pipeline  {
+            }
+            mod _private {
+                pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 82] = [
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
+                    ::selfsame::codegen::capnp::word(78, 95, 151, 231, 105, 39, 30, 172),
+                    ::selfsame::codegen::capnp::word(17, 0, 0, 0, 1, 0, 8, 0),
+                    ::selfsame::codegen::capnp::word(117, 127, 65, 37, 117, 85, 88, 220),
+                    ::selfsame::codegen::capnp::word(0, 0, 7, 0, 1, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(21, 0, 0, 0, 186, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(29, 0, 0, 0, 231, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
+                    ::selfsame::codegen::capnp::word(110, 112, 58, 69, 118, 101, 110, 116),
+                    ::selfsame::codegen::capnp::word(46, 116, 114, 97, 99, 101, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(16, 0, 0, 0, 3, 0, 4, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 4, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 0, 0, 0, 42, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(97, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(96, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(108, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(1, 0, 0, 0, 5, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(105, 0, 0, 0, 34, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(105, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(104, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(116, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(2, 0, 0, 0, 6, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 6, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(113, 0, 0, 0, 58, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(113, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(112, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(124, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(3, 0, 0, 0, 56, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 1, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(121, 0, 0, 0, 50, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(121, 0, 0, 0, 7, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(120, 0, 0, 0, 3, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(132, 0, 0, 0, 2, 0, 1, 0),
+                    ::selfsame::codegen::capnp::word(104, 105, 103, 104, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(108, 111, 119, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(112, 97, 114, 101, 110, 116, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(9, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(102, 108, 97, 103, 115, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                    ::selfsame::codegen::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(6, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                    ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ];
+                pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
+                    match index {
+                        0 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        1 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        3 => <u8 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                        _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
+                    }
+                }
+                pub(crate) fn get_annotation_types(child_index: Option<u16>, index: u32) -> ::selfsame::codegen::capnp::introspect::Type {
+                    ::selfsame::codegen::capnp::introspect::panic_invalid_annotation_indices(child_index, index)
+                }
+                pub(crate) static ARENA: ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena = ::selfsame::codegen::capnp::private::arena::GeneratedCodeArena::new(&ENCODED_NODE);
+                pub(crate) static RAW_SCHEMA: ::selfsame::codegen::capnp::introspect::RawStructSchema = ::selfsame::codegen::capnp::introspect::RawStructSchema::new(
+                    &ARENA,
+                    NONUNION_MEMBERS,
+                    MEMBERS_BY_DISCRIMINANT,
+                    MEMBERS_BY_NAME
+                );
+                pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3];
+                pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
+                pub(crate) static MEMBERS_BY_NAME : &[u16] = &[3,0,1,2];
+                pub(crate) const TYPE_ID: u64 = 0xac1e_2769_e797_5f4e;
+            }
         }
     }
 

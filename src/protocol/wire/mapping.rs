@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::generated::wire as schema;
-use crate::protocol::{CallId, Key, Level, Refusal, RetryClass, WallTime};
-
-use super::Trace;
+use crate::protocol::{Level, Refusal, RetryClass};
 
 macro_rules! refusals {
     ($($variant:ident)+) => {
@@ -79,59 +77,79 @@ pub(super) fn take_level(level: schema::Level) -> Level {
     }
 }
 
-pub(super) fn put_id128(id: u128, mut to: schema::id128::Builder<'_>) {
-    let (high, low) = halves(id);
-    to.set_high(high);
-    to.set_low(low);
+// A group has a type of its own wherever it stands, so what is of one form in several places is a macro here.
+
+/// The two halves of a number of 128 bits, to a struct or a group that has them.
+macro_rules! put_halves {
+    ($id:expr, $to:expr) => {{
+        let (high, low) = $crate::protocol::wire::mapping::halves($id);
+        let mut to = $to;
+        to.set_high(high);
+        to.set_low(low);
+    }};
 }
 
-pub(super) fn take_id128(from: schema::id128::Reader<'_>) -> u128 {
-    whole(from.get_high(), from.get_low())
+/// And back.
+macro_rules! take_halves {
+    ($from:expr) => {{
+        let from = $from;
+        $crate::protocol::wire::mapping::whole(from.get_high(), from.get_low())
+    }};
 }
 
-pub(super) fn put_call_id(id: &CallId, mut to: schema::call_id::Builder<'_>) {
-    match id {
-        CallId::Sequenced(number) => to.set_sequenced(*number),
-        CallId::Keyed(key) => put_key(key, to.init_keyed()),
-    }
+macro_rules! put_key {
+    ($key:expr, $to:expr) => {{
+        let mut to = $to;
+        put_halves!($key.key, to.reborrow());
+        to.set_issued($key.issued.0);
+        to.set_expiry($key.expiry.0);
+    }};
 }
 
-pub(super) fn put_key(key: &Key, mut to: schema::call_id::keyed::Builder<'_>) {
-    let (high, low) = halves(key.key);
-    to.set_high(high);
-    to.set_low(low);
-    to.set_issued(key.issued.0);
-    to.set_expiry(key.expiry.0);
+macro_rules! put_call_id {
+    ($id:expr, $to:expr) => {{
+        let mut to = $to;
+        match $id {
+            CallId::Sequenced(number) => to.set_sequenced(*number),
+            CallId::Keyed(key) => put_key!(key, to.init_keyed()),
+        }
+    }};
 }
 
-pub(super) fn take_call_id(from: schema::call_id::Reader<'_>) -> Result<CallId, capnp::NotInSchema> {
-    Ok(match from.which()? {
-        schema::call_id::Which::Sequenced(number) => CallId::Sequenced(number),
-        schema::call_id::Which::Keyed(key) => CallId::Keyed(Key {
-            key: whole(key.get_high(), key.get_low()),
-            issued: WallTime(key.get_issued()),
-            expiry: WallTime(key.get_expiry()),
-        }),
-    })
+/// The nonce in the group or struct `$of`.
+macro_rules! take_call_id {
+    ($of:path, $from:expr) => {{
+        use $of as of;
+        $from.which().map(|which| match which {
+            of::Which::Sequenced(number) => CallId::Sequenced(number),
+            of::Which::Keyed(key) => CallId::Keyed(Key {
+                key: take_halves!(key),
+                issued: WallTime(key.get_issued()),
+                expiry: WallTime(key.get_expiry()),
+            }),
+        })
+    }};
 }
 
-pub(super) fn put_trace(trace: &Trace, mut to: schema::trace::Builder<'_>) {
-    let (high, low) = halves(trace.id);
-    to.set_high(high);
-    to.set_low(low);
-    to.set_parent(trace.parent);
-    to.set_flags(trace.flags);
+macro_rules! put_trace {
+    ($trace:expr, $to:expr) => {{
+        let mut to = $to;
+        put_halves!($trace.id, to.reborrow());
+        to.set_parent($trace.parent);
+        to.set_flags($trace.flags);
+    }};
 }
 
 /// W3C: an id of zeros is invalid, and invalid means absent.
-pub(super) fn take_trace(from: schema::trace::Reader<'_>) -> Option<Trace> {
-    let trace = Trace {
-        id: whole(from.get_high(), from.get_low()),
-        parent: from.get_parent(),
-        flags: from.get_flags(),
-    };
-    (trace.id != 0 && trace.parent != 0).then_some(trace)
+macro_rules! take_trace {
+    ($from:expr) => {{
+        let from = $from;
+        let trace = Trace { id: take_halves!(from), parent: from.get_parent(), flags: from.get_flags() };
+        (trace.id != 0 && trace.parent != 0).then_some(trace)
+    }};
 }
+
+pub(super) use {put_call_id, put_halves, put_key, put_trace, take_call_id, take_halves, take_trace};
 
 /// Whole milliseconds, rounded up: a time that is left must not become none. More than 49 days are 49 days.
 pub(super) fn put_duration(duration: Duration) -> u32 {
@@ -142,10 +160,10 @@ pub(super) fn take_duration(millis: u32) -> Duration {
     Duration::from_millis(u64::from(millis))
 }
 
-fn halves(id: u128) -> (u64, u64) {
+pub(super) fn halves(id: u128) -> (u64, u64) {
     ((id >> 64) as u64, id as u64)
 }
 
-fn whole(high: u64, low: u64) -> u128 {
+pub(super) fn whole(high: u64, low: u64) -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }

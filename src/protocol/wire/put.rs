@@ -1,6 +1,7 @@
 //! Entries to the schema's structs.
 
 use crate::generated::wire as schema;
+use crate::protocol::CallId;
 
 use super::mapping::*;
 use super::{Ack, Answer, Call, Contract, Entry, Event, Hello, Numbers, Reply, Welcome};
@@ -13,8 +14,8 @@ pub(super) fn put_entry(entry: &Entry, mut to: schema::entry::Builder<'_>) {
         Entry::Reply(reply) => put_reply(reply, to.init_reply()),
         Entry::Cancel(cancel) => {
             let mut to = to.init_cancel();
-            put_id128(cancel.registration.0, to.reborrow().init_registration());
-            put_call_id(&cancel.id, to.init_id());
+            put_halves!(cancel.registration.0, to.reborrow().init_registration());
+            put_call_id!(&cancel.id, to.init_id());
         }
         Entry::Ack(ack) => put_ack(ack, to.init_ack()),
         Entry::Ping(number) => to.set_ping(*number),
@@ -32,9 +33,9 @@ pub(super) fn put_entry(entry: &Entry, mut to: schema::entry::Builder<'_>) {
 fn put_hello(hello: &Hello, mut to: schema::hello::Builder<'_>) {
     to.set_id(hello.id);
     to.set_version(hello.version);
-    put_id128(hello.session.0, to.reborrow().init_session());
+    put_halves!(hello.session.0, to.reborrow().init_session());
     if let Some(resume) = hello.resume {
-        put_id128(resume.0, to.reborrow().init_resume());
+        put_halves!(resume.0, to.reborrow().init_resume());
     }
     to.set_acked_below(hello.acked_below);
     if !hello.contracts.is_empty() {
@@ -61,10 +62,10 @@ fn put_contracts(contracts: &[Contract], mut to: capnp::struct_list::Builder<'_,
 fn put_welcome(welcome: &Welcome, mut to: schema::welcome::Builder<'_>) {
     to.set_hello(welcome.hello);
     to.set_version(welcome.version);
-    put_id128(welcome.registration.0, to.reborrow().init_registration());
+    put_halves!(welcome.registration.0, to.reborrow().init_registration());
     to.set_incarnation(welcome.incarnation.0);
     to.set_stamp(welcome.stamp.0);
-    put_id128(welcome.store, to.reborrow().init_store());
+    put_halves!(welcome.store, to.reborrow().init_store());
     to.set_generation(welcome.generation);
     to.set_level(put_level(welcome.level));
     to.set_ordinal(welcome.ordinal);
@@ -78,10 +79,10 @@ fn put_welcome(welcome: &Welcome, mut to: schema::welcome::Builder<'_>) {
 }
 
 fn put_call(call: &Call, mut to: schema::call::Builder<'_>) {
-    put_id128(call.registration.0, to.reborrow().init_registration());
+    put_halves!(call.registration.0, to.reborrow().init_registration());
     to.set_incarnation(call.incarnation.0);
     to.set_first_stamp(call.first_stamp.0);
-    put_call_id(&call.id, to.reborrow().init_id());
+    put_call_id!(&call.id, to.reborrow().init_id());
     to.set_interface(call.interface);
     to.set_method(call.method);
     to.set_retry(put_retry(call.retry));
@@ -90,7 +91,7 @@ fn put_call(call: &Call, mut to: schema::call::Builder<'_>) {
     to.set_issued(call.issued.0);
     to.set_acked_below(call.acked_below);
     if let Some(trace) = &call.trace {
-        put_trace(trace, to.reborrow().init_trace());
+        put_trace!(trace, to.reborrow().init_trace());
     }
     if !call.metadata.is_empty() {
         let mut list = to.init_metadata(count(call.metadata.len()));
@@ -103,8 +104,8 @@ fn put_call(call: &Call, mut to: schema::call::Builder<'_>) {
 }
 
 fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
-    put_id128(reply.registration.0, to.reborrow().init_registration());
-    put_call_id(&reply.id, to.reborrow().init_id());
+    put_halves!(reply.registration.0, to.reborrow().init_registration());
+    put_call_id!(&reply.id, to.reborrow().init_id());
     to.set_attempt(reply.attempt);
     to.set_replayed(reply.replayed);
     match &reply.answer {
@@ -122,7 +123,7 @@ fn put_reply(reply: &Reply, mut to: schema::reply::Builder<'_>) {
 }
 
 fn put_ack(ack: &Ack, mut to: schema::ack::Builder<'_>) {
-    put_id128(ack.registration.0, to.reborrow().init_registration());
+    put_halves!(ack.registration.0, to.reborrow().init_registration());
     to.set_below(ack.below);
     if !ack.closed.is_empty() {
         let mut list = to.init_closed(count(ack.closed.len()));
@@ -140,7 +141,7 @@ fn put_event(event: &Event, mut to: schema::event::Builder<'_>) {
     to.set_sequence(event.sequence);
     to.set_type(event.type_id);
     if let Some(trace) = &event.trace {
-        put_trace(trace, to.init_trace());
+        put_trace!(trace, to.init_trace());
     }
 }
 

@@ -5,9 +5,9 @@ use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
 use capnp::serialize;
 
 use crate::generated::wire as schema;
-use crate::protocol::{CallId, Key};
+use crate::protocol::{CallId, Key, WallTime};
 
-use super::mapping::{put_key, take_call_id};
+use super::mapping::{put_halves, put_key, take_call_id, take_halves};
 use super::{Segments, aligned};
 
 /// The version of the form in which calls are saved.
@@ -40,7 +40,7 @@ pub fn encode_saved(call: &SavedCall) -> Vec<u8> {
     let mut message = Builder::new(HeapAllocator::new().first_segment_words(words));
     let mut to = message.init_root::<schema::saved_call::Builder<'_>>();
     to.set_version(VERSION);
-    put_key(&call.key, to.reborrow().init_id().init_keyed());
+    put_key!(call.key, to.reborrow().init_id().init_keyed());
     to.set_interface(call.interface);
     to.set_method(call.method);
     to.set_body(&call.body);
@@ -60,7 +60,8 @@ pub fn decode_saved(bytes: &[u8]) -> Result<SavedCall, SavedCallError> {
     if from.get_version() != VERSION {
         return Err(SavedCallError(format!("its version is {}, known is {VERSION}", from.get_version())));
     }
-    let id = take_call_id(from.get_id().map_err(broken)?).map_err(|unknown| broken(unknown.into()))?;
+    let id = take_call_id!(schema::call_id, from.get_id().map_err(broken)?)
+        .map_err(|unknown| broken(unknown.into()))?;
     let CallId::Keyed(key) = id else {
         return Err(SavedCallError("its nonce is sequenced, and ended with its client".into()));
     };

@@ -7,7 +7,6 @@ use super::{Answer, Contract, Entry};
 const ENTRY: usize = 3 + 1;
 const ID128: usize = 2;
 const CALL_ID: usize = 5;
-const TRACE: usize = 4;
 
 /// The words of an entry with all that it points to.
 pub(super) fn entry_words(entry: &Entry) -> usize {
@@ -19,7 +18,7 @@ pub(super) fn entry_words(entry: &Entry) -> usize {
             Entry::Welcome(welcome) => 8 + 3 + 2 * ID128 + contracts(&welcome.contracts),
             Entry::Call(call) => {
                 let metadata = call.metadata.iter().map(|(name, value)| 2 + text(name) + data(value));
-                7 + 4 + ID128 + CALL_ID + call.trace.map_or(0, |_| TRACE) + list(metadata)
+                16 + 1 + list(metadata)
             }
             Entry::Reply(reply) => {
                 let answer = match &reply.answer {
@@ -27,13 +26,13 @@ pub(super) fn entry_words(entry: &Entry) -> usize {
                     Answer::Failed(why) => text(why),
                     Answer::Refused(refused) => 1 + 1 + text(&refused.message),
                 };
-                2 + 3 + ID128 + CALL_ID + answer
+                9 + 1 + answer
             }
             Entry::Cancel(_) => 2 + ID128 + CALL_ID,
             Entry::Ack(ack) => 1 + 2 + ID128 + list(ack.closed.iter().map(|_| 2)),
             Entry::Ping(_) | Entry::Pong(_) => 0,
             Entry::Goodbye(goodbye) => 1 + 1 + text(&goodbye.reason),
-            Entry::Event(event) => 4 + 1 + event.trace.map_or(0, |_| TRACE),
+            Entry::Event(_) => 8,
             Entry::Numbers(numbers) => {
                 let last = list(numbers.last.iter().map(|last| 3 + data(&last.topic)));
                 3 + 2 + last + pointers(numbers.denied.iter().map(|topic| text(topic)))

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use capnp::text;
 
 use crate::generated::wire as schema;
-use crate::protocol::{CallId, Incarnation, Refusal, Registration, Session, Stamp, WallTime};
+use crate::protocol::{CallId, Incarnation, Key, Refusal, Registration, Session, Stamp, WallTime};
 
 use super::decode::{BadEntry, Problem, Source, Subject};
 use super::mapping::*;
 use super::{
-    Ack, Answer, Call, Cancel, Contract, Entry, Event, Goodbye, Hello, Last, Numbers, Refused, Reply, Welcome,
+    Ack, Answer, Call, Cancel, Contract, Entry, Event, Goodbye, Hello, Last, Numbers, Refused, Reply, Trace,
+    Welcome,
 };
 
 /// An entry; `None` if it is of an unknown kind.
@@ -61,13 +62,6 @@ impl Place {
 /// Whose call, and which.
 type Name = (Registration, CallId);
 
-fn take_name(
-    registration: capnp::Result<schema::id128::Reader<'_>>,
-    id: capnp::Result<schema::call_id::Reader<'_>>,
-) -> Result<Name, Problem> {
-    Ok((Registration(take_id128(registration?)), take_call_id(id?)?))
-}
-
 fn check_name((registration, id): Name) -> Result<(), Problem> {
     check_registration(registration)?;
     match id {
@@ -87,7 +81,8 @@ fn take_call(
 ) -> Result<Entry, BadEntry> {
     let nameless = |problem: Problem| problem.with(Subject::Other("call"));
     let from = from.map_err(|error| nameless(error.into()))?;
-    let name = take_name(from.get_registration(), from.get_id()).map_err(nameless)?;
+    let id = take_call_id!(schema::call::id, from.get_id()).map_err(|unknown| nameless(unknown.into()))?;
+    let name = (Registration(take_halves!(from.get_registration())), id);
     take_named_call(from, name, body, source).map_err(|problem| {
         let (registration, id) = name;
         let (incarnation, attempt) = (Incarnation(from.get_incarnation()), from.get_attempt());
@@ -117,7 +112,7 @@ fn take_named_call(
         time_left: take_duration(from.get_time_left()),
         issued: WallTime(from.get_issued()),
         acked_below: from.get_acked_below(),
-        trace: if from.has_trace() { take_trace(from.get_trace()?) } else { None },
+        trace: take_trace!(from.get_trace()),
         metadata: if from.has_metadata() { take_metadata(from.get_metadata()?, source)? } else { Vec::new() },
         body: body.take(source)?,
     }))
@@ -154,7 +149,8 @@ fn take_reply(
     let nameless = |problem: Problem| problem.with(Subject::Other("reply"));
     let from = from.map_err(|error| nameless(error.into()))?;
     // The name is not checked: the refusal of a call with a bad one echoes it.
-    let (registration, id) = take_name(from.get_registration(), from.get_id()).map_err(nameless)?;
+    let id = take_call_id!(schema::reply::id, from.get_id()).map_err(|unknown| nameless(unknown.into()))?;
+    let registration = Registration(take_halves!(from.get_registration()));
     let attempt = from.get_attempt();
     let answer = take_answer(from, body, source)
         .map_err(|problem| problem.with(Subject::Reply { registration, id, attempt }))?;
@@ -205,7 +201,7 @@ fn take_event(
         epoch: from.get_epoch(),
         sequence: from.get_sequence(),
         type_id: from.get_type(),
-        trace: if from.has_trace() { take_trace(from.get_trace()?) } else { None },
+        trace: take_trace!(from.get_trace()),
         body: body.take(source)?,
     }))
 }
@@ -240,15 +236,15 @@ fn take_numbers(
 
 fn take_cancel(from: capnp::Result<schema::cancel::Reader<'_>>) -> Result<Entry, Problem> {
     let from = from?;
-    let name = take_name(from.get_registration(), from.get_id())?;
-    check_name(name)?;
-    let (registration, id) = name;
+    let registration = Registration(take_halves!(from.get_registration()?));
+    let id = take_call_id!(schema::call_id, from.get_id()?)?;
+    check_name((registration, id))?;
     Ok(Entry::Cancel(Cancel { registration, id }))
 }
 
 fn take_ack(from: capnp::Result<schema::ack::Reader<'_>>, source: &mut Source<'_>) -> Result<Entry, Problem> {
     let from = from?;
-    let registration = Registration(take_id128(from.get_registration()?));
+    let registration = Registration(take_halves!(from.get_registration()?));
     check_registration(registration)?;
     let list = from.get_closed()?;
     source.items(list.len())?;
@@ -268,11 +264,11 @@ fn take_hello(
     source: &mut Source<'_>,
 ) -> Result<Entry, Problem> {
     let from = from?;
-    let resume = Registration(take_id128(from.get_resume()?));
+    let resume = Registration(take_halves!(from.get_resume()?));
     Ok(Entry::Hello(Hello {
         id: from.get_id(),
         version: from.get_version(),
-        session: Session(take_id128(from.get_session()?)),
+        session: Session(take_halves!(from.get_session()?)),
         resume: (resume != Registration(0)).then_some(resume),
         acked_below: from.get_acked_below(),
         contracts: take_contracts(from.get_contracts()?, source)?,
@@ -303,7 +299,7 @@ fn take_welcome(
     source: &mut Source<'_>,
 ) -> Result<Entry, Problem> {
     let from = from?;
-    let registration = Registration(take_id128(from.get_registration()?));
+    let registration = Registration(take_halves!(from.get_registration()?));
     check_registration(registration)?;
     Ok(Entry::Welcome(Welcome {
         hello: from.get_hello(),
@@ -311,7 +307,7 @@ fn take_welcome(
         registration,
         incarnation: Incarnation(from.get_incarnation()),
         stamp: Stamp(from.get_stamp()),
-        store: take_id128(from.get_store()?),
+        store: take_halves!(from.get_store()?),
         generation: from.get_generation(),
         level: take_level(from.get_level()?),
         ordinal: from.get_ordinal(),
