@@ -45,8 +45,9 @@ impl Feed {
         self.keys.as_ref().is_none_or(|keys| keys.contains(key))
     }
 
-    /// Unless it has ended.
-    pub fn push(&self, item: Item) {
+    /// Unless it has ended. Returns the reader, if it is to be woken: once for all that come together, since it takes over at once where there is but one core.
+    #[must_use]
+    pub fn push(&self, item: Item) -> Option<Waker> {
         match &item {
             Item::Event { .. } => drop(self.delivered.fetch_add(1, Ordering::Relaxed)),
             Item::Gap { missed, .. } => drop(self.missed.fetch_add(*missed, Ordering::Relaxed)),
@@ -54,12 +55,15 @@ impl Feed {
         }
         let mut reading = lock(&self.inbox);
         if reading.ended && !planted!(EndedInboxFills) {
-            return;
+            return None;
         }
         reading.inbox.push(item);
-        let reader = reading.reader.take();
-        drop(reading);
-        if let Some(reader) = reader {
+        reading.reader.take()
+    }
+
+    /// The same, of something that comes alone.
+    pub fn tell(&self, item: Item) {
+        if let Some(reader) = self.push(item) {
             reader.wake();
         }
     }

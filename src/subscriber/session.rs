@@ -1,11 +1,13 @@
 //! What is said on the connections to one publisher, and how what is heard gets to the subscriptions. Frames in, frames and items out; it
 //! moves no bytes itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::feed::{Board, Feed};
 use super::inbox::Item;
@@ -146,9 +148,10 @@ impl Session {
         // All events of a message share their topic frame, and so does what is kept of them.
         let topic = Bytes::copy_from_slice(topic);
         let mut heard = Heard::Other;
+        let mut readers = Vec::new();
         for entry in decoded.entries {
             match entry {
-                Ok(Entry::Event(event)) => self.event(&topic, event),
+                Ok(Entry::Event(event)) => self.event(&topic, event, &mut readers),
                 Ok(Entry::Numbers(numbers)) if sync_id(&topic) == Some(numbers.sync) => {
                     heard = Heard::Synced { interval: numbers.interval };
                     self.synced(&numbers);
@@ -163,10 +166,12 @@ impl Session {
                 Err(BadEntry { message, .. }) => self.malformed(&topic, &message),
             }
         }
+        readers.into_iter().for_each(Waker::wake);
         heard
     }
 
-    fn event(&mut self, topic: &Bytes, event: Event) {
+    /// Adds the readers that are to be woken when all events of the message are there.
+    fn event(&mut self, topic: &Bytes, event: Event, readers: &mut Vec<Waker>) {
         let judgement = self.tracker.event(event.publisher, topic, event.epoch, event.sequence);
         if judgement.restarted {
             self.restarted();
@@ -184,7 +189,7 @@ impl Session {
         let body = if event.body.len() < KEEP { Bytes::copy_from_slice(&event.body) } else { event.body };
         for feed in self.readers(topic) {
             let (topic, body, endpoint) = (topic.clone(), body.clone(), self.name.clone());
-            feed.push(Item::Event { topic, type_id: event.type_id, body, endpoint });
+            readers.extend(feed.push(Item::Event { topic, type_id: event.type_id, body, endpoint }));
         }
     }
 
@@ -220,7 +225,7 @@ impl Session {
             denied.insert(feed.id);
             if !self.denied.contains(&feed.id) {
                 tracing::warn!(publisher = %self.name, topic = feed.topic, "the publisher denies the topic");
-                feed.push(Item::Denied(self.name.clone()));
+                feed.tell(Item::Denied(self.name.clone()));
             }
         }
         let others = feeds.difference(&denied).copied().collect();
@@ -246,7 +251,7 @@ impl Session {
         tracing::debug!(publisher = %self.name, topic = %topic.escape_ascii(), missed, "events are lost");
         self.board.count(|counters| counters.missed = counters.missed.saturating_add(missed));
         for feed in self.readers(topic) {
-            feed.push(Item::Gap { topic: Some(topic.clone()), missed });
+            feed.tell(Item::Gap { topic: Some(topic.clone()), missed });
         }
     }
 
@@ -255,7 +260,7 @@ impl Session {
         self.board.count(|counters| counters.malformed += 1);
         let topic = Bytes::copy_from_slice(topic);
         for feed in self.readers(&topic) {
-            feed.push(Item::Malformed { topic: topic.clone(), endpoint: self.name.clone(), why: why.into() });
+            feed.tell(Item::Malformed { topic: topic.clone(), endpoint: self.name.clone(), why: why.into() });
         }
     }
 
@@ -271,7 +276,7 @@ impl Session {
 
     fn tell_all(&self, item: impl Fn(Arc<str>) -> Item) {
         for feed in self.routes.values().flatten().filter(|feed| self.standing.contains(&feed.id)) {
-            feed.push(item(self.name.clone()));
+            feed.tell(item(self.name.clone()));
         }
     }
 }

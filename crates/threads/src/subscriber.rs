@@ -42,8 +42,8 @@ pub(crate) fn all_is_read() {
         let feed = feed.clone();
         thread::spawn(move || block_on(read_to_end(&feed)))
     };
-    feed.push(event());
-    feed.push(event());
+    feed.tell(event());
+    feed.tell(event());
     board.end();
     assert_eq!(reader.join().expect("no panic"), 2, "every event is read, or told as missed");
 }
@@ -67,8 +67,8 @@ pub(crate) fn nothing_stays() {
     let connection = {
         let feed = feed.clone();
         thread::spawn(move || {
-            feed.push(event());
-            feed.push(event());
+            feed.tell(event());
+            feed.tell(event());
         })
     };
     board.remove_feed(feed.id);
