@@ -28,8 +28,10 @@ mod terms;
 mod tests;
 mod welcome;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use super::retry::{Allowance, Backoff, Budget, Random};
 use super::wire::{Cancel, Entry};

@@ -3,9 +3,8 @@
 //! It is what keeps both ends of a stream of events bounded, however many keys there are: the publisher's table of numbers and the
 //! subscriber's. It is not a cache of anything that could be fetched again: what it forgets is forgotten, and its users say what that costs.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 /// No slot: the end of the list of slots in either direction.
 const NONE: u32 = u32::MAX;
