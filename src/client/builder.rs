@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::driver::{Driver, Route, Tally, dealer_options};
+use super::driver::{Callers, Driver, Route, Tally, dealer_options};
 use super::places::{Desk, Places};
 use super::results::Sleepers;
 use super::{Channel, Shared};
@@ -162,14 +162,17 @@ impl ChannelBuilder {
         let (commands, orders) = mpsc::unbounded_channel();
         let session = Session(crate::random::u128());
         let counters = Arc::<Tally>::default();
-        let places = Arc::new(Places::new(self.config.calls));
-        let (config, spin, tally) = (self.config, self.spin, counters.clone());
-        let desk = Desk::new(places.clone());
         let sleepers = Arc::<Sleepers>::default();
-        let waits = sleepers.clone();
+        let places = Arc::new(Places::new(self.config.calls));
+        let callers = Callers {
+            commands: orders,
+            desk: Desk::new(places.clone()),
+            sleepers: sleepers.clone(),
+            tally: counters.clone(),
+        };
+        let (config, spin) = (self.config, self.spin);
         // Runs until the last clone of the channel is gone; nobody waits for its end.
-        let driver =
-            move || Driver::new(config, session, route, options, orders, desk, waits, tally).run(spin);
+        let driver = move || Driver::new(config, session, route, options, callers).run(spin);
         drop(IoThread::shared()?.run(driver));
         Ok(Channel(Arc::new(Shared {
             commands,

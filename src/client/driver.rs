@@ -112,6 +112,14 @@ pub(super) struct Driver {
     wall: WallTime,
 }
 
+/// What a driver shares with those who call.
+pub(super) struct Callers {
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    pub desk: Desk<Handle, Open>,
+    pub sleepers: Arc<Sleepers>,
+    pub tally: Arc<Tally>,
+}
+
 /// A call that is not concluded.
 pub(super) struct Open {
     method: &'static str,
@@ -132,11 +140,9 @@ impl Driver {
         session: Session,
         route: Route,
         options: DealerOptions,
-        commands: mpsc::UnboundedReceiver<Command>,
-        desk: Desk<Handle, Open>,
-        sleepers: Arc<Sleepers>,
-        tally: Arc<Tally>,
+        callers: Callers,
     ) -> Box<Self> {
+        let Callers { commands, desk, sleepers, tally } = callers;
         let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
         // Boxed: as a part of its own future it would be in there more than once.
         Box::new(Driver {
@@ -388,13 +394,21 @@ impl Driver {
         }
     }
 
-    /// Wakes one of those whose calls have ended, who wakes the others; or all of those whom nobody has woken.
+    /// Wakes one of those whose calls have ended, who wakes the others; and those whom nobody has woken for too long.
     fn wake(&mut self) {
-        self.sleepers.wake_one(&mut self.wakers);
-        if self.left.is_some_and(|since| self.now >= since + PATIENCE) {
-            self.sleepers.wake_all();
+        match self.left {
+            Some(since) if self.sleepers.any() => {
+                if self.now >= since + PATIENCE {
+                    self.sleepers.wake_all();
+                    self.left = None;
+                }
+            }
+            _ => self.left = None,
         }
-        self.left = self.sleepers.any().then(|| self.left.unwrap_or(self.now));
+        self.sleepers.wake_one(&mut self.wakers);
+        if self.sleepers.any() {
+            self.left.get_or_insert(self.now);
+        }
     }
 
     /// Gives back what a burst of calls has left behind: there may be thousands of channels.

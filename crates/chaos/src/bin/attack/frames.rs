@@ -3,7 +3,6 @@
 //! A message is held until it is whole: at most 32 MiB by default, once in the socket crate and once on its way there. What is too long is never held.
 
 use futures::future::{join_all, try_join_all};
-use selfsame_chaos::Result;
 
 use crate::corpus::{Attack, attack};
 use crate::field::{Field, Outcome, Port, Told, few_at_once};
