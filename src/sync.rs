@@ -10,6 +10,6 @@ pub(crate) mod threads {
 
 /// Of `tokio::sync`, and the handle that ends a task.
 pub(crate) mod tasks {
+    pub(crate) use futures_util::future::AbortHandle;
     pub(crate) use tokio::sync::*;
-    pub(crate) use tokio::task::AbortHandle;
 }

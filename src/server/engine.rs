@@ -21,6 +21,7 @@ use super::outbox::{Outbox, USELESS_MESSAGE};
 use super::queue::Queue;
 use super::routes::Routes;
 use super::shares::Shares;
+use super::work::{self, Task};
 use crate::io::spin::{self, Cause};
 use crate::io::{Port, RouterEvent};
 use crate::nonce;
@@ -49,6 +50,8 @@ pub(super) struct Engine {
     outbox: Outbox,
     queue: Queue,
     handlers: Handlers,
+    /// Handlers of this turn that are to become tasks of the runtime.
+    spawning: Vec<Task>,
     shares: Shares,
     newcomers: Newcomers,
     answers: Answers,
@@ -132,6 +135,7 @@ impl Engine {
             clock: Clock { origin: Instant::now() },
             queue: Queue::default(),
             handlers: Handlers::default(),
+            spawning: Vec::new(),
             shares: Shares::default(),
             newcomers: Newcomers::default(),
             answers,
@@ -177,6 +181,7 @@ impl Engine {
             self.replica.tick(self.clock.now());
             self.act();
             self.outbox.flush(&mut self.port);
+            work::spawn(&mut self.spawning, &self.runtime);
             if let Some(why) = self.stopped.take() {
                 self.end().await;
                 return Err(why);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use futures_util::future::abortable;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use super::answer::{Incoming, Outgoing};
 use super::guard::{Answers, Guard};
@@ -16,11 +16,28 @@ use super::routes::MethodRoute;
 use crate::codegen::{Answering, Service};
 use crate::error::panic_text;
 use crate::protocol::dedup::{Execution, Terminal};
+use crate::sync::tasks::AbortHandle;
 
 /// What became of a handler that was started.
 pub(super) enum Started {
     Answered(Terminal),
-    Running(AbortHandle),
+    /// To be spawned.
+    Running(Task, AbortHandle),
+}
+
+/// A handler that was not done when it was first polled.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Makes them tasks of the user's runtime: by one call of the system, and one task that spawns the others there.
+pub(super) fn spawn(tasks: &mut Vec<Task>, runtime: &Handle) {
+    match tasks.len() {
+        0 => {}
+        1 => drop(tasks.pop().map(|task| runtime.spawn(task))),
+        _ => {
+            let tasks = std::mem::take(tasks);
+            runtime.spawn(async move { tasks.into_iter().for_each(|task| drop(tokio::spawn(task))) });
+        }
+    }
 }
 
 /// Starts the handler of a call, a moment after `began`.
@@ -75,7 +92,13 @@ pub(super) fn start(
         let terminal = poll.await;
         guard.answered(terminal);
     };
-    Started::Running(runtime.spawn(task).abort_handle())
+    let (task, abort) = abortable(task);
+    Started::Running(
+        Box::pin(async move {
+            let _ = task.await;
+        }),
+        abort,
+    ) // whoever aborted it knows
 }
 
 fn poll_guarded(

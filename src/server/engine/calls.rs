@@ -1,6 +1,6 @@
 //! A call's way through the engine: refused, queued, taken in by the store, run, completed. What each step means is the replica's business.
 
-use super::{Engine, SHUTTING_DOWN, not_started};
+use super::{Engine, SHUTTING_DOWN, TURN, not_started};
 use crate::io::spin::{self, Cause};
 use crate::principal::Principal;
 use crate::protocol::dedup::{Attempt, Execution, Now, Shed, Terminal};
@@ -148,10 +148,14 @@ impl Engine {
         let began = self.clock.instant(now);
         match work::start(service, method, incoming, execution, began, &self.runtime, &self.answers) {
             Started::Answered(terminal) => self.complete(execution, terminal, now),
-            Started::Running(abort) => {
+            Started::Running(task, abort) => {
                 let until = began + self.settings.handler_timeout;
                 self.shares.take(execution, source, bytes, true);
                 self.handlers.run(execution, abort, bytes, until);
+                self.spawning.push(task);
+                if self.spawning.len() >= TURN {
+                    work::spawn(&mut self.spawning, &self.runtime); // a long message does not hold them up
+                }
             }
         }
     }
