@@ -132,7 +132,9 @@ const PATIENCE: Duration = Duration::from_millis(1);
 const STABLE: Duration = Duration::from_secs(1);
 /// In a turn as many commands and replies are taken as calls are in flight, and so many at least, before what they lead to is sent. Longer turns make longer messages
 /// and fewer wake-ups, and at last the server and client wait for each other; where few calls are in flight, short turns keep both at work.
-const TURN: usize = 8;
+const SHORTEST_TURN: usize = 8;
+/// And so many at most, some 2 ms: other channels have their turns on this thread too.
+const LONGEST_TURN: usize = 1024;
 
 impl Driver {
     pub(super) fn new(
@@ -202,7 +204,7 @@ impl Driver {
         }
     }
 
-    /// Once a turn: it is over within a millisecond, and the clock costs as much as what is done for a call between two looks.
+    /// Once a turn: it is over in a moment, and a look at the clock costs as much as a step of the machine.
     fn look_at_the_clock(&mut self) {
         self.now = self.origin.elapsed();
         self.wall = nonce::wall_time(SystemTime::now());
@@ -210,7 +212,7 @@ impl Driver {
 
     /// Up to one turn's worth. Returns whether there may be more.
     fn take_what_is_at_hand(&mut self) -> bool {
-        let turn = self.machine.open().max(TURN);
+        let turn = self.machine.open().clamp(SHORTEST_TURN, LONGEST_TURN);
         while self.taken < turn {
             let command = self.commands.try_recv().ok();
             let event = match &mut self.state {

@@ -30,7 +30,7 @@ use crate::protocol::dedup::{Execution, Minted, Now, Shed, Terminal};
 use crate::protocol::replica::{Action, Replica};
 use crate::protocol::store::StoreEvent;
 use crate::protocol::wire::{self, BadEntry, Entry, Goodbye, Hello, Refused, Reply, Subject, Welcome};
-use crate::protocol::{ConnectionId, Incarnation, Moment, Refusal, Registration, Stamp};
+use crate::protocol::{ConnectionId, Incarnation, Moment, Refusal, Registration, Stamp, WallTime};
 use crate::store::Link;
 #[cfg(feature = "postgres")]
 use crate::store::postgres::Transactions;
@@ -85,7 +85,11 @@ struct Clock {
 
 impl Clock {
     fn now(&self) -> Now {
-        Now { moment: self.moment(), wall: nonce::wall_time(SystemTime::now()) }
+        Now { moment: self.moment(), wall: self.wall() }
+    }
+
+    fn wall(&self) -> WallTime {
+        nonce::wall_time(SystemTime::now())
     }
 
     fn moment(&self) -> Moment {
@@ -299,7 +303,7 @@ impl Engine {
         match wire::decode(&frames, &self.settings.wire) {
             Ok(decoded) => {
                 self.taken += decoded.entries.len();
-                let wall = self.clock.now().wall;
+                let wall = self.clock.wall();
                 for entry in decoded.entries {
                     let now = Now { moment: self.clock.moment(), wall };
                     match entry {
