@@ -217,6 +217,8 @@ impl Dedup {
             let ambiguous = match id {
                 // A keyed call whose class leaves no record leaves no mark either: a copy may run.
                 CallId::Keyed(_) if !kept || self.is_cache() => true,
+                // It expired while it ran, and with it what was noted of its earlier attempts, of which one may have come again and wait.
+                CallId::Keyed(key) if key.expiry <= self.floor => true,
                 // Marked when it was admitted, so this was the only run of this attempt.
                 CallId::Sequenced(_) if !kept => effects,
                 _ if !self.room_for_mark(*registration, *id) => true,

@@ -131,9 +131,15 @@ impl Session {
         self.keyed.remove(&key).is_some()
     }
 
-    /// Forgets marks of keys that have expired: their copies are refused as such.
-    pub fn forget_expired(&mut self, wall: WallTime) {
-        self.keyed.retain(|_, (_, expiry)| *expiry > wall);
+    /// Forgets marks of keys that have expired, and returns the latest expiry among them: what the floor has to refuse from now on, since the marks do not.
+    pub fn forget_expired(&mut self, wall: WallTime) -> Option<WallTime> {
+        let mut latest = None;
+        self.keyed.retain(|_, (_, expiry)| {
+            let lives = *expiry > wall;
+            latest = latest.max((!lives).then_some(*expiry));
+            lives
+        });
+        latest
     }
 
     /// The client has closed all numbers below. True if that is news.

@@ -213,7 +213,9 @@ impl Dedup {
             let Limits { retention, unused_retention, .. } = self.limits;
             let kept_for = if session.used { retention } else { unused_retention.min(retention) };
             let before = session.notes();
-            session.forget_expired(now.wall);
+            if let Some(expiry) = session.forget_expired(now.wall) {
+                self.floor = self.floor.max(expiry);
+            }
             let until = if session.running > 0 { now.moment } else { session.seen }.saturating_add(kept_for);
             if session.running > 0 || until > now.moment {
                 self.notes -= before - session.notes();

@@ -471,6 +471,36 @@ fn s17_a_running_keyed_record_does_not_expire() {
     assert_eq!(rig.refusal(&client, &attempt(&client.keyed(5), 3)), (Refusal::Expired, true));
 }
 
+/// What was noted of earlier attempts goes when their key expires. One of them that comes again, and waits for a later one that still runs, is not told "not executed":
+/// it may have been.
+#[test]
+fn s17_of_a_key_that_expires_while_it_runs_nothing_is_denied() {
+    let mut rig = Rig::new();
+    let client = rig.client();
+    let call = client.keyed(5);
+    let execution = rig.execute(&client, &call);
+    assert_eq!(refusal(&rig.complete(execution, interrupted())[0].reply), (Refusal::Interrupted, true));
+    let execution = rig.execute(&client, &attempt(&call, 2));
+    rig.pass(Duration::from_secs(2 * 3600));
+    assert_eq!(rig.admit(&client, &call), Admission::Joined);
+    let told = rig.complete(execution, unavailable());
+    assert_eq!(told.len(), 2);
+    told.iter().for_each(|told| assert_eq!(refusal(&told.reply), (Refusal::Unavailable, true)));
+}
+
+/// Forgetting what was noted of a key raises the floor too: a copy of an attempt that was told "not executed" does not run when the clock steps back.
+#[test]
+fn s17_a_refused_attempt_of_an_expired_key_does_not_run_when_the_clock_steps_back() {
+    let mut rig = Rig::new();
+    let client = rig.client();
+    let call = client.keyed(5);
+    rig.execute(&client, &client.call(1)); // keeps the session
+    assert_eq!(rig.shed(&client, &call, Refusal::Overloaded), (Refusal::Overloaded, false));
+    rig.pass(Duration::from_secs(2 * 3600));
+    rig.now.wall = WallTime(BORN.0 + 40_000);
+    assert_eq!(rig.refusal(&client, &call), (Refusal::Expired, true));
+}
+
 /// Two clones of one client resume one registration and number their calls alike: the second is told, and gets nobody's reply.
 #[test]
 fn s19_a_shared_session_is_noticed() {
