@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::driver::{Callers, Driver, Route, Tally, dealer_options};
 use super::places::{Desk, Places};
-use super::results::Sleepers;
+use super::results::{Bell, Sleepers};
 use super::{Channel, Shared};
 use crate::codegen::Service;
 use crate::error::SetupError;
@@ -167,7 +167,7 @@ impl ChannelBuilder {
         let callers = Callers {
             commands: orders,
             desk: Desk::new(places.clone()),
-            sleepers: sleepers.clone(),
+            bell: Bell::new(sleepers.clone()),
             tally: counters.clone(),
         };
         let (config, spin) = (self.config, self.spin);

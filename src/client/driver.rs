@@ -3,7 +3,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::places::Desk;
-use super::results::{Giver, Sleepers};
+use super::results::{Bell, Giver};
 use super::{Begun, Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
 use crate::error::Kind;
@@ -92,11 +91,7 @@ pub(super) struct Driver {
     session: Session,
     commands: mpsc::UnboundedReceiver<Command>,
     desk: Desk<Handle, Open>,
-    /// Those whose calls have ended in this turn.
-    wakers: Vec<Waker>,
-    /// Those who were left to be woken by others, and since when some have been.
-    sleepers: Arc<Sleepers>,
-    left: Option<Moment>,
+    bell: Bell,
     contracts: HashSet<u64>,
     encoder: Encoder,
     /// Commands and entries taken in this turn.
@@ -116,7 +111,7 @@ pub(super) struct Driver {
 pub(super) struct Callers {
     pub commands: mpsc::UnboundedReceiver<Command>,
     pub desk: Desk<Handle, Open>,
-    pub sleepers: Arc<Sleepers>,
+    pub bell: Bell,
     pub tally: Arc<Tally>,
 }
 
@@ -126,8 +121,6 @@ pub(super) struct Open {
     done: Giver<Finished>,
 }
 
-/// After so long the driver wakes those whom it has left to be woken by others.
-const PATIENCE: Duration = Duration::from_millis(1);
 /// A connection that stood for so long was a good one, whether or not a call was answered on it.
 const STABLE: Duration = Duration::from_secs(1);
 /// In a turn as many commands and replies are taken as calls are in flight, and so many at least, before what they lead to is sent. Longer turns make longer messages
@@ -144,7 +137,7 @@ impl Driver {
         options: DealerOptions,
         callers: Callers,
     ) -> Box<Self> {
-        let Callers { commands, desk, sleepers, tally } = callers;
+        let Callers { commands, desk, bell, tally } = callers;
         let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
         // Boxed: as a part of its own future it would be in there more than once.
         Box::new(Driver {
@@ -156,9 +149,7 @@ impl Driver {
             session,
             commands,
             desk,
-            wakers: Vec::new(),
-            sleepers,
-            left: None,
+            bell,
             contracts: HashSet::new(),
             encoder: Encoder::new(limits),
             taken: 0,
@@ -176,8 +167,7 @@ impl Driver {
     pub(super) async fn run(mut self: Box<Self>, spin: Spin) {
         let _spins = spin::request(spin);
         loop {
-            let left = self.left.map(|since| since + PATIENCE);
-            let tick = [self.machine.next_tick(), left].into_iter().flatten().min();
+            let tick = [self.machine.next_tick(), self.bell.due()].into_iter().flatten().min();
             let tick = tick.map(|moment| self.origin + moment);
             self.taken = 0;
             tokio::select! {
@@ -390,26 +380,9 @@ impl Driver {
             }
         }
         self.flush();
-        self.wake();
+        self.bell.ring(self.now);
         if quiet && self.machine.open() == 0 {
             self.rest();
-        }
-    }
-
-    /// Wakes one of those whose calls have ended, who wakes the others; and those whom nobody has woken for too long.
-    fn wake(&mut self) {
-        match self.left {
-            Some(since) if self.sleepers.any() => {
-                if self.now >= since + PATIENCE {
-                    self.sleepers.wake_all();
-                    self.left = None;
-                }
-            }
-            _ => self.left = None,
-        }
-        self.sleepers.wake_one(&mut self.wakers);
-        if self.sleepers.any() {
-            self.left.get_or_insert(self.now);
         }
     }
 
@@ -417,7 +390,7 @@ impl Driver {
     fn rest(&mut self) {
         self.machine.rest();
         self.desk.rest();
-        self.wakers.shrink_to_fit();
+        self.bell.rest();
         self.encoder.rest();
         self.held.shrink_to_fit();
     }
@@ -464,7 +437,7 @@ impl Driver {
             }
             Conclusion::Failed(failure) => Err(failed(failure)),
         };
-        self.wakers.extend(open.done.give(Finished { result, nonce, attempts: ended.attempts }));
+        self.bell.give(open.done, Finished { result, nonce, attempts: ended.attempts });
     }
 
     fn notice(&mut self, notice: &Notice) {

@@ -6,7 +6,9 @@
 
 use std::mem;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use crate::protocol::Moment;
 use crate::sabotage::planted;
 use crate::sync::threads::atomic::{AtomicBool, Ordering};
 use crate::sync::threads::{Arc, Mutex, PoisonError};
@@ -33,7 +35,7 @@ pub(super) struct Taker<T>(Arc<Mutex<Place<T>>>);
 
 impl<T> Giver<T> {
     /// Puts the result into its place. Returns whom to wake, if somebody waits already.
-    pub fn give(mut self, result: T) -> Option<Waker> {
+    fn give(mut self, result: T) -> Option<Waker> {
         self.0.take().and_then(|place| fill(&place, Place::Full(result)))
     }
 }
@@ -84,7 +86,7 @@ pub(super) struct Sleepers {
 
 impl Sleepers {
     /// Wakes one of them; the others are left to whoever comes first.
-    pub fn wake_one(&self, wakers: &mut Vec<Waker>) {
+    fn wake_one(&self, wakers: &mut Vec<Waker>) {
         let Some(one) = wakers.pop() else { return };
         if wakers.is_empty() {
             return one.wake();
@@ -103,7 +105,7 @@ impl Sleepers {
     }
 
     /// Whether some are left.
-    pub fn any(&self) -> bool {
+    fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
@@ -118,5 +120,55 @@ impl Sleepers {
             mem::take(&mut *sleepers)
         };
         sleepers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// After so long the driver wakes those whom it has left to be woken by others.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// The driver's bell: rung once a turn, for all whose calls have ended in it.
+pub(super) struct Bell {
+    /// Those of this turn.
+    wakers: Vec<Waker>,
+    /// Those who were left to be woken by others, and since when some have been.
+    sleepers: Arc<Sleepers>,
+    left: Option<Moment>,
+}
+
+impl Bell {
+    pub fn new(sleepers: Arc<Sleepers>) -> Self {
+        Bell { wakers: Vec::new(), sleepers, left: None }
+    }
+
+    /// Puts a result into its place. Who waits for it hears the bell when it is rung.
+    pub fn give<T>(&mut self, giver: Giver<T>, result: T) {
+        self.wakers.extend(giver.give(result));
+    }
+
+    /// Wakes one of those who were given something, who wakes the others; and those whom nobody has woken for too long.
+    pub fn ring(&mut self, now: Moment) {
+        match self.left {
+            Some(since) if self.sleepers.any() => {
+                if now >= since + PATIENCE {
+                    self.sleepers.wake_all();
+                    self.left = None;
+                }
+            }
+            _ => self.left = None,
+        }
+        self.sleepers.wake_one(&mut self.wakers);
+        if self.sleepers.any() {
+            self.left.get_or_insert(now);
+        }
+    }
+
+    /// When to ring it again, although nothing happens.
+    pub fn due(&self) -> Option<Moment> {
+        self.left.map(|since| since + PATIENCE)
+    }
+
+    /// Gives back the memory that a burst has left behind.
+    pub fn rest(&mut self) {
+        self.wakers.shrink_to_fit();
     }
 }

@@ -96,8 +96,8 @@ impl Clock {
         self.origin.elapsed()
     }
 
-    fn instant(&self, now: Now) -> Instant {
-        self.origin + now.moment
+    fn instant(&self, moment: Moment) -> Instant {
+        self.origin + moment
     }
 }
 
@@ -164,7 +164,7 @@ impl Engine {
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let again = [self.replica.next_tick(), self.sweep_again].into_iter().flatten().min();
-            let again = again.map(|at| self.clock.origin + at);
+            let again = again.map(|at| self.clock.instant(at));
             self.taken = 0;
             tokio::select! {
                 event = self.port.next() => match event {

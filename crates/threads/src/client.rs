@@ -7,6 +7,7 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
+use crate::protocol::Moment;
 use crate::sync::tasks::{mpsc, oneshot};
 use crate::sync::threads::Arc;
 
@@ -19,7 +20,7 @@ mod places;
 mod results;
 
 use places::{Desk, Places};
-use results::{Giver, Sleepers, Taker};
+use results::{Bell, Giver, Sleepers, Taker};
 
 /// There is one place, and it becomes free: of two who ask meanwhile or afterwards one gets it.
 pub(crate) fn a_free_place_is_found() {
@@ -113,6 +114,9 @@ async fn drive(
     }
 }
 
+/// When the driver's first turn is.
+const BEGINNING: Moment = Moment::from_secs(1);
+
 /// The driver wakes one of those whose calls have ended. Whoever is woken wakes the others, whether it still wants its result or not: nobody sleeps on, although the
 /// driver does not come again.
 pub(crate) fn one_wakes_the_others() {
@@ -124,11 +128,11 @@ pub(crate) fn one_wakes_the_others() {
             thread::spawn(move || block_on(wait(number as u64, taker, &sleepers)))
         })
         .collect();
-    let mut wakers = Vec::new();
+    let mut bell = Bell::new(sleepers);
     for (number, giver) in givers.into_iter().enumerate() {
-        wakers.extend(giver.give(number as u64));
+        bell.give(giver, number as u64);
     }
-    sleepers.wake_one(&mut wakers);
+    bell.ring(BEGINNING);
     callers.into_iter().for_each(|caller| caller.join().expect("no panic"));
 }
 
@@ -157,7 +161,9 @@ pub(crate) fn whoever_goes_wakes_the_others() {
         thread::spawn(move || {
             block_on(poll_fn(|cx| {
                 sleepers.wake_all();
-                let _ = taken(impatient.poll(cx), 1);
+                if let Poll::Ready(result) = impatient.poll(cx) {
+                    assert_eq!(result, Some(1), "the result of this very call");
+                }
                 Poll::Ready(())
             }));
             // As a call is dropped.
@@ -166,19 +172,17 @@ pub(crate) fn whoever_goes_wakes_the_others() {
             assert_eq!(block_on(poll_fn(|cx| orphan.poll(cx))), None, "nothing comes any more");
         })
     };
-    let mut wakers = Vec::new();
+    let mut bell = Bell::new(sleepers);
     let mut givers = givers.into_iter().enumerate();
     for (number, giver) in givers.by_ref().take(2) {
-        wakers.extend(giver.give(number as u64));
+        bell.give(giver, number as u64);
     }
-    sleepers.wake_one(&mut wakers);
+    bell.ring(BEGINNING);
     drop(givers);
     // The one that was woken may have gone before it was: then it is the driver that comes again.
     goes.join().expect("no panic");
-    sleepers.wake_all();
+    if let Some(due) = bell.due() {
+        bell.ring(due);
+    }
     waits.join().expect("no panic");
-}
-
-fn taken(result: Poll<Option<u64>>, number: u64) -> Poll<()> {
-    result.map(|result| assert_eq!(result, Some(number), "the result of this very call"))
 }

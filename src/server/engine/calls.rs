@@ -94,7 +94,7 @@ impl Engine {
     /// Admitted: to a handler if one is free, else into the queue.
     fn execute(&mut self, execution: Execution, principal: Principal, source: Source, call: Call, now: Now) {
         let Some((_, method)) = self.routes.method(call.interface, call.method) else { return };
-        let (retention, arrived) = (self.settings.dedup.retention, self.clock.instant(now));
+        let (retention, arrived) = (self.settings.dedup.retention, self.clock.instant(now.moment));
         let incoming = incoming(call, method.info, principal, source, retention, arrived);
         let context = &incoming.context;
         tracing::debug!(method = method.info.name, principal = %context.principal(), nonce = %context.nonce(), "executes");
@@ -124,7 +124,7 @@ impl Engine {
     /// The store has taken the call in.
     pub(super) fn run_or_drop(&mut self, execution: Execution, incoming: Incoming) {
         let now = self.clock.now();
-        if incoming.context.deadline() <= self.clock.instant(now) {
+        if incoming.context.deadline() <= self.clock.instant(now.moment) {
             let late = not_started(Refusal::Deadline, "its time was up when the store had taken it in");
             self.replica.complete(execution, late, now);
         } else {
@@ -145,7 +145,7 @@ impl Engine {
         };
         kill_point!("handler-entered");
         let (source, bytes) = (incoming.source, incoming.body.len());
-        let began = self.clock.instant(now);
+        let began = self.clock.instant(now.moment);
         match work::start(service, method, incoming, execution, began, &self.runtime, &self.answers) {
             Started::Answered(terminal) => self.complete(execution, terminal, now),
             Started::Running(task, abort) => {
@@ -177,7 +177,7 @@ impl Engine {
             let Some(Waiting { execution, incoming, deadline }) = self.queue.pop(may) else { return };
             self.shares.give(execution);
             let now = self.clock.now();
-            if deadline <= self.clock.instant(now) {
+            if deadline <= self.clock.instant(now.moment) {
                 let late = not_started(Refusal::Deadline, "its time was up before a handler was free");
                 self.complete(execution, late, now);
             } else {
