@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::corpus::{self, Attack};
-use crate::field::{Field, Outcome, Told};
+use crate::field::{Course, Field, Outcome, Told};
 use crate::lap::Lap;
 use crate::memory::Memory;
 use crate::options::Options;
@@ -126,7 +126,7 @@ impl Pair {
         }
         let before = counts(self.victim.line()).await?;
         let memory = Memory::watch(self.victim.pid());
-        let told = fight(attack.run, self.field(options, net)?, options.time + OVERTIME).await;
+        let told = fight(attack.run, self.field(options, net, before.clone())?, options.time).await;
         verdict.during = self.lap().await?;
         (verdict.peak, verdict.grown) = memory.end().await?;
         let told = told?;
@@ -142,7 +142,7 @@ impl Pair {
         Ok(())
     }
 
-    fn field(&self, options: &Options, net: u8) -> Result<Field> {
+    fn field(&self, options: &Options, net: u8, before: BTreeMap<String, u64>) -> Result<Field> {
         let address = |name| {
             let endpoint: String = self.victim.ready.get(name)?;
             let address: SocketAddr = endpoint.rsplit('/').next().unwrap_or_default().parse()?;
@@ -154,7 +154,7 @@ impl Pair {
             mallory: self.certificates.as_ref().map(|all| all.connector(Who::Mallory)).transpose()?,
             certificates: self.certificates.clone(),
             victim: self.victim.line().clone(),
-            until: Instant::now() + options.time,
+            course: Course::begin(before),
             scale: options.scale,
             net,
             next: Cell::new(1),
@@ -169,26 +169,7 @@ impl Pair {
 
     /// Waits until the victim has told of all that it has to tell of.
     async fn tells(&self, before: &BTreeMap<String, u64>, told: Told) -> Result<String> {
-        let risen = |now: &BTreeMap<String, u64>, names: &str| {
-            let rises = names.split('|').map(|name| {
-                let rise =
-                    now.get(name).zip(before.get(name)).map(|(now, before)| now.saturating_sub(*before));
-                rise.ok_or_else(|| format!("there is no counter {name}"))
-            });
-            rises.sum::<Result<u64, String>>()
-        };
-        self.until(|now| {
-            let mut rises = Vec::new();
-            for (name, &least) in &told.0 {
-                let rise = risen(now, name)?;
-                if rise < least {
-                    return Err(format!("{name} rose by {rise}, of at least {least}"));
-                }
-                rises.push(format!("{name} +{rise}"));
-            }
-            Ok(rises.join(", "))
-        })
-        .await
+        self.until(|now| told.rises(before, now)).await
     }
 
     /// Waits until no connection is there but the good client's.
@@ -229,13 +210,13 @@ pub async fn counts(victim: &Line) -> Result<BTreeMap<String, u64>> {
 }
 
 /// Attacks from a thread of its own, again and again while there is time.
-async fn fight(run: corpus::Run, field: Field, limit: Duration) -> Outcome {
+async fn fight(run: corpus::Run, field: Field, time: Duration) -> Outcome {
     let (done, fought) = oneshot::channel();
     std::thread::Builder::new().name("attacker".into()).spawn(move || {
         // If it may not, it works as urgently as the others.
         let _ = rustix::process::nice(2 * NICE);
+        let field = Rc::new(field);
         let attack = async {
-            let field = Rc::new(field);
             let mut all = Told::default();
             loop {
                 all = [all, run(field.clone()).await?].into_iter().sum();
@@ -246,7 +227,12 @@ async fn fight(run: corpus::Run, field: Field, limit: Duration) -> Outcome {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let fought = match runtime {
-            Ok(runtime) => runtime.block_on(async { timeout(limit, attack).await }),
+            Ok(runtime) => runtime.block_on(async {
+                tokio::select! {
+                    fought = timeout(time + OVERTIME, attack) => fought,
+                    never = field.keep(time) => match never {},
+                }
+            }),
             Err(error) => Ok(Err(error.into())),
         };
         let _ = done.send(fought.unwrap_or_else(|_| Err("the attack does not end".into())));

@@ -133,7 +133,7 @@ async fn floods(field: &Field, said: &[u8]) {
     while field.goes_on() {
         let Ok(mut wire) = field.join(Port::Server).await else { return };
         while field.goes_on() && wire.say_and_read(said).await {}
-        tokio::time::sleep(REST.min(field.left())).await;
+        field.meanwhile(tokio::time::sleep(REST)).await;
     }
 }
 
@@ -145,6 +145,7 @@ async fn header_flood(field: &Field) -> Outcome {
     const CALL: u16 = 3;
     const ACK: u16 = 6;
     const PING: u16 = 7;
+    let told = field.owes(Told::by("server.malformed", 1));
     // As many as a header may have; and acknowledgements, which are not answered, with a ping after them that is.
     let pings = message(&[header(PING, 4096)]);
     let calls = message(&[header(CALL, 4096)]);
@@ -152,7 +153,7 @@ async fn header_flood(field: &Field) -> Outcome {
     // One more.
     let too_many = message(&[header(PING, 4097)]);
     join_all([pings, calls, acks, too_many].iter().map(|said| floods(field, said))).await;
-    Ok(Told::by("server.malformed", 1))
+    Ok(told)
 }
 
 async fn undecodable(field: &Field) -> Outcome {
@@ -167,18 +168,20 @@ async fn undecodable(field: &Field) -> Outcome {
         [message(&[b"x"]), message(&[b""])].concat(),
         bad_body,
     ];
-    join_all(said.iter().map(|said| floods(field, said))).await;
     // How many more depends on how fast a busy machine reads them.
-    Ok(Told::by("server.malformed", said.len() as u64))
+    let told = field.owes(Told::by("server.malformed", said.len() as u64));
+    join_all(said.iter().map(|said| floods(field, said))).await;
+    Ok(told)
 }
 
 async fn hello_flood(field: &Field) -> Outcome {
     let hellos = encode((0..250).map(|id| hello(id, None)))?;
     let resuming = encode((0..250).map(|id| hello(id, Some(Registration(u128::from(id) + 1)))))?;
+    let told = field.owes(Told::by("server.sessions", 64));
     futures::join!(flood_by_many(field, &hellos), flood_by_many(field, &resuming));
     // Whoever comes now is welcome all the same.
     Peer::join(field).await.map_err(|error| format!("a newcomer: {error}"))?;
-    Ok(Told::by("server.sessions", 64))
+    Ok(told)
 }
 
 async fn metadata(field: &Field) -> Outcome {
@@ -247,8 +250,9 @@ async fn pointer_bomb(field: &Field) -> Outcome {
         }
         Ok(()) as Result<()>
     };
+    let told = field.owes(Told::by("server.refused", 1));
     try_join_all([false, true, false, true].map(bombs)).await?;
-    Ok(Told::by("server.refused", 1))
+    Ok(told)
 }
 
 /// A message of some KiB: a list of lists of pointers, each of which points to the next list as a whole.

@@ -1,7 +1,9 @@
 //! What an attacker knows and has: where the victim is, addresses to come from, time, and what it is to bring about.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::iter::Sum;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,12 +12,17 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use selfsame_chaos::Result;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::arena::counts;
 use crate::process::Line;
 use crate::secure::{Certificates, Who};
-use crate::wire::Wire;
+use crate::wire::{PATIENCE, Wire};
+
+/// Between two looks at how far an attack is.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The victim's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +62,8 @@ pub struct Field {
     pub victim: Line,
     /// How they show it when it does not matter who they are.
     pub mallory: Option<TlsConnector>,
-    /// When an attack ends that would go on.
-    pub until: Instant,
+    /// The attack under way.
+    pub course: Course,
     pub scale: f64,
     /// The number of this attack's net: each comes from other addresses than those before, and the good client.
     pub net: u8,
@@ -72,12 +79,45 @@ impl Field {
 
     /// Whether the attack is to go on.
     pub fn goes_on(&self) -> bool {
-        Instant::now() < self.until
+        self.course.goes_on.get()
     }
 
-    /// What is left of its time.
-    pub fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
+    /// Waits until the attack is over.
+    pub async fn over(&self) {
+        while self.goes_on() {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// What it comes to, if that is before the attack is over.
+    pub async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.over() => None,
+        }
+    }
+
+    /// What has to be told of before the attack is over, besides its time. However fast a machine is, an attack by pressure is one.
+    pub fn owes(&self, told: Told) -> Told {
+        self.course.owed.replace(told.clone());
+        told
+    }
+
+    /// Keeps the attack going for its time, and after that as long as it owes something; but not for ever. Never ends.
+    pub async fn keep(&self, time: Duration) -> Infallible {
+        sleep(time).await;
+        let late = Instant::now() + PATIENCE;
+        while Instant::now() < late && !self.owes_nothing().await {
+            sleep(LOOK).await;
+        }
+        self.course.goes_on.set(false);
+        pending().await
+    }
+
+    async fn owes_nothing(&self) -> bool {
+        let owed = self.course.owed.borrow().clone();
+        // Whether it is there to answer is judged afterwards.
+        counts(&self.victim).await.is_ok_and(|now| owed.rises(&self.course.before, &now).is_ok())
     }
 
     pub fn address(&self, port: Port) -> SocketAddr {
@@ -130,6 +170,20 @@ impl Field {
     }
 }
 
+/// How far an attack is.
+pub struct Course {
+    goes_on: Cell<bool>,
+    owed: RefCell<Told>,
+    /// The victim's counters before it.
+    before: BTreeMap<String, u64>,
+}
+
+impl Course {
+    pub fn begin(before: BTreeMap<String, u64>) -> Course {
+        Course { goes_on: Cell::new(true), owed: RefCell::default(), before }
+    }
+}
+
 /// By how much counters of the victim's have to rise, at least. Several in one name, with `|` between them, count together.
 #[derive(Clone, Debug, Default)]
 pub struct Told(pub BTreeMap<String, u64>);
@@ -143,6 +197,30 @@ impl Told {
     pub fn and(mut self, counter: impl Into<String>, rise: u64) -> Told {
         *self.0.entry(counter.into()).or_default() += rise;
         self
+    }
+
+    /// By how much they rose.
+    ///
+    /// # Errors
+    /// If that is not enough.
+    pub fn rises(
+        &self,
+        before: &BTreeMap<String, u64>,
+        now: &BTreeMap<String, u64>,
+    ) -> Result<String, String> {
+        let risen = |names: &str| {
+            let rises = names.split('|').map(|name| {
+                let rise =
+                    now.get(name).zip(before.get(name)).map(|(now, before)| now.saturating_sub(*before));
+                rise.ok_or_else(|| format!("there is no counter {name}"))
+            });
+            rises.sum::<Result<u64, String>>()
+        };
+        let rises = self.0.iter().map(|(name, &least)| match risen(name)? {
+            rise if rise < least => Err(format!("{name} rose by {rise}, of at least {least}")),
+            rise => Ok(format!("{name} +{rise}")),
+        });
+        Ok(rises.collect::<Result<Vec<_>, _>>()?.join(", "))
     }
 }
 

@@ -177,6 +177,6 @@ async fn small_messages(field: &Field) -> Outcome {
         wire.hears_the_end().await
     });
     try_join_all(floods).await?;
-    tokio::time::sleep(field.left()).await;
+    field.over().await;
     Ok(Told::by("server.malformed", 4 * 16))
 }

@@ -87,12 +87,10 @@ async fn sync_flood(field: &Field) -> Outcome {
         while field.goes_on() {
             let Ok(mut wire) = field.join(Port::Publisher).await else { return };
             wire.say_in_vain(&subscription(b"")).await;
-            while field.goes_on()
-                && tokio::time::timeout(field.left(), wire.say(&syncs)).await.is_ok_and(|said| said.is_ok())
-            {
-            }
+            while let Some(Ok(())) = field.meanwhile(wire.say(&syncs)).await {}
         }
     };
+    let told = field.owes(Told::by("publisher.syncs", 1));
     join_all((0..field.scaled(4)).map(|_| asks())).await;
-    Ok(Told::by("publisher.syncs", 1))
+    Ok(told)
 }

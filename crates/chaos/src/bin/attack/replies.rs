@@ -41,50 +41,47 @@ async fn asks_in_vain(field: &Field, calls: u64, pace: Duration) -> Result<()> {
     let body: Bytes = parameters(1 << 20, 0);
     for number in 1..=calls {
         let call = peer.call(number, body.clone());
-        if within(field, peer.say([Entry::Call(call)])).await.is_none() {
-            break;
-        }
+        let Some(Ok(())) = field.meanwhile(peer.say([Entry::Call(call)])).await else { break };
         // It is the replies that are to hurt, not how fast they are made.
         tokio::time::sleep(pace).await;
     }
-    tokio::time::sleep(field.left()).await;
+    field.over().await;
     Ok(())
 }
 
-/// What it comes to, if it succeeds while the attack goes on.
-async fn within<T, E>(field: &Field, work: impl Future<Output = Result<T, E>>) -> Option<T> {
-    tokio::time::timeout(field.left(), work).await.ok()?.ok()
-}
-
 async fn unread_replies(field: &Field) -> Outcome {
+    let told = field.owes(Told::by("server.shed|server.unsent|server.gate.too_slow", 1));
     asks_in_vain(field, 200, PACE).await?;
-    Ok(Told::by("server.shed|server.unsent|server.gate.too_slow", 1))
+    Ok(told)
 }
 
 async fn many_unread_replies(field: &Field) -> Outcome {
     let count = field.scaled(16);
+    let told = field.owes(Told::by("server.shed|server.unsent|server.gate.too_slow", 1));
     let askers = (0..count).map(|_| asks_in_vain(field, 100, count as u32 * PACE));
     try_join_all(askers).await?;
-    Ok(Told::by("server.shed|server.unsent|server.gate.too_slow", 1))
+    Ok(told)
 }
 
 /// Says what is answered, and reads no answer.
 async fn pings_in_vain(field: &Field) -> Result<()> {
     let pings = message(&[header(7, 256)]);
     let mut wire = field.join(Port::Server).await?;
-    while within(field, wire.say(&pings)).await.is_some() {}
-    tokio::time::sleep(field.left()).await;
+    while let Some(Ok(())) = field.meanwhile(wire.say(&pings)).await {}
+    field.over().await;
     Ok(())
 }
 
 async fn unread_pongs(field: &Field) -> Outcome {
+    let told = field.owes(Told::by("server.unsent|server.gate.too_slow", 1));
     pings_in_vain(field).await?;
-    Ok(Told::by("server.unsent|server.gate.too_slow", 1))
+    Ok(told)
 }
 
 async fn many_unread_pongs(field: &Field) -> Outcome {
+    let told = field.owes(Told::by("server.unsent|server.gate.too_slow", 1));
     try_join_all((0..field.scaled(4)).map(|_| pings_in_vain(field))).await?;
-    Ok(Told::by("server.unsent|server.gate.too_slow", 1))
+    Ok(told)
 }
 
 async fn call_flood(field: &Field) -> Outcome {
