@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use selfsame::Store;
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Intent, Op, Opened, StoreEvent, Ticket};
 use selfsame::protocol::wire::Answer;
 use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Registration, WallTime};
 use selfsame::store::{Link, Opener};
+use selfsame::{Spin, Store};
 
 const SESSION: Registration = Registration(1);
 
 fn opener() -> Opener {
-    Opener { incarnation: Incarnation(1), retention: Duration::from_secs(60) }
+    Opener { incarnation: Incarnation(1), retention: Duration::from_secs(60), spin: Spin::default() }
 }
 
 async fn try_open(path: &Path) -> Result<(Link, Opened), String> {

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::task::{spawn_local, yield_now};
@@ -32,8 +33,11 @@ pub enum Spin {
 /// sleep between any two messages, at half the speed. With one of 200 or more, a client of a few hundred calls a second pays half as much again in processor time.
 const WINDOW: Duration = Duration::from_micros(175);
 
-/// What came so soon while the thread slept might have come within [`WINDOW`] if it had not: some 100 µs go by in waking up on either side.
-const PROMISING: Duration = Duration::from_micros(325);
+/// The same for a store that was asked: an fsync of a good disk, or a statement of a database on the same machine, and what goes by until both threads run.
+const STORE_WINDOW: Duration = Duration::from_micros(600);
+
+/// What came so much later while the thread slept might have come within the window if it had not: so much goes by in waking up on either side.
+const WAKING: Duration = Duration::from_micros(150);
 
 /// What an IO thread last had to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,18 @@ pub(crate) enum Cause {
     Heard,
     /// Another thread of this process wanted something: a call, an answer, an event to be sent.
     Asked,
+    /// The store was asked for something.
+    Store,
+}
+
+impl Cause {
+    /// How long to spin in vain.
+    fn window(self) -> Duration {
+        match self {
+            Cause::Heard | Cause::Asked => WINDOW,
+            Cause::Store => STORE_WINDOW,
+        }
+    }
 }
 
 thread_local! {
@@ -92,8 +108,11 @@ struct Spinner {
     noted: Cell<u64>,
     /// Of the first note after a sleep; `None` while the thread spins.
     asleep_since: Cell<Option<Instant>>,
+    /// What a peer said last came while the thread slept. Then a store is not worth spinning for: its caller is none that goes on at once, and each of its
+    /// calls would cost the time of two fsyncs.
+    cold: Cell<bool>,
     /// By [`Cause`].
-    scores: [Cell<Score>; 2],
+    scores: [Cell<Score>; 3],
     waker: RefCell<Option<Waker>>,
 }
 
@@ -105,7 +124,8 @@ impl Spinner {
             cause: Cell::new(Cause::Heard),
             noted: Cell::new(0),
             asleep_since: Cell::new(None),
-            scores: [const { Cell::new(Score::NEW) }; 2],
+            cold: Cell::new(true),
+            scores: [const { Cell::new(Score::NEW) }; 3],
             waker: RefCell::new(None),
         }
     }
@@ -120,10 +140,15 @@ impl Spinner {
 
     fn note(&self, cause: Cause) {
         self.noted.set(self.noted.get() + 1);
-        if let Some(since) = self.asleep_since.get() {
+        let asleep_since = self.asleep_since.get();
+        if let Some(since) = asleep_since {
             let now = Instant::now();
-            self.score(self.cause.get(), |score| score.slept(now - since));
+            let before = self.cause.get();
+            self.score(before, |score| score.slept(now - since, before.window()));
             self.asleep_since.set(Some(now));
+        }
+        if cause == Cause::Heard {
+            self.cold.set(asleep_since.is_some());
         }
         self.cause.set(cause);
         if self.pays() {
@@ -135,6 +160,7 @@ impl Spinner {
     fn pays(&self) -> bool {
         match self.mode() {
             Spin::Off => false,
+            Spin::Adaptive if self.cause.get() == Cause::Store && self.cold.get() => false,
             Spin::Adaptive => self.scores[self.cause.get() as usize].get().pays(),
             Spin::Always => true,
         }
@@ -175,14 +201,14 @@ async fn run() {
     }
 }
 
-/// Spins until nothing has come for [`WINDOW`], or what came is not worth it.
+/// Spins until nothing has come for the window of what came last, or that is not worth it.
 async fn spin() {
     let (mut seen, mut cause) = SPINNER.with(|spinner| (spinner.noted.get(), spinner.cause.get()));
     let mut since = Instant::now();
     loop {
         // The runtime looks for what the system has to tell before it comes back here, and runs what is ready.
         yield_now().await;
-        std::thread::yield_now();
+        thread::yield_now();
         let goes_on = SPINNER.with(|spinner| {
             if spinner.noted.get() != seen {
                 seen = spinner.noted.get();
@@ -191,7 +217,7 @@ async fn spin() {
                 cause = spinner.cause.get();
                 return spinner.pays();
             }
-            if since.elapsed() < WINDOW || spinner.mode() == Spin::Always {
+            if since.elapsed() < cause.window() || spinner.mode() == Spin::Always {
                 return true;
             }
             spinner.score(cause, Score::missed);
@@ -200,6 +226,46 @@ async fn spin() {
         if !goes_on {
             return;
         }
+    }
+}
+
+/// How a thread without a runtime waits: a store's, for what its server asks next. It sleeps after [`WINDOW`] even where it is always to spin: the server's thread is
+/// awake then, and that is enough.
+pub(crate) struct Waits {
+    spins: bool,
+    score: Score,
+}
+
+impl Waits {
+    pub fn new(spin: Spin) -> Waits {
+        Waits { spins: spin != Spin::Off, score: Score::NEW }
+    }
+
+    /// Takes what comes from a source, which sleeps until something is there; before that it may be asked for a moment whether something is.
+    pub fn take<S, T>(
+        &mut self,
+        from: &mut S,
+        is_there: impl Fn(&S) -> bool,
+        take: impl FnOnce(&mut S) -> T,
+    ) -> T {
+        let since = Instant::now();
+        if !self.spins {
+            return take(from);
+        }
+        if !self.score.pays() {
+            let taken = take(from);
+            self.score.slept(since.elapsed(), WINDOW);
+            return taken;
+        }
+        while !is_there(from) {
+            if since.elapsed() >= WINDOW {
+                self.score.missed();
+                return take(from);
+            }
+            thread::yield_now();
+        }
+        self.score.hit();
+        take(from)
     }
 }
 
@@ -223,9 +289,9 @@ impl Score {
         self.promising >= self.needed
     }
 
-    /// The thread slept for so long before something came.
-    fn slept(&mut self, time: Duration) {
-        self.promising = if time <= PROMISING { self.promising.saturating_add(1) } else { 0 };
+    /// The thread slept for so long before something came, and would have spun for the window.
+    fn slept(&mut self, time: Duration, window: Duration) {
+        self.promising = if time <= window + WAKING { self.promising.saturating_add(1) } else { 0 };
     }
 
     /// It spun, and something came.
@@ -248,7 +314,7 @@ mod tests {
 
     fn after(score: Score, sleeps: &[Duration]) -> Score {
         sleeps.iter().fold(score, |mut score, sleep| {
-            score.slept(*sleep);
+            score.slept(*sleep, WINDOW);
             score
         })
     }

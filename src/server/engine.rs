@@ -272,6 +272,7 @@ impl Engine {
                     if let Some(store) = &self.store {
                         // A store that is gone says so by its events.
                         let _ = store.ops.send((ticket, op));
+                        spin::note(Cause::Store);
                     }
                 }
                 Action::Stop(why) => self.stopped = Some(why),

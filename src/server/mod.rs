@@ -95,7 +95,7 @@ impl Server {
             ..settings.gate.router(settings.wire.body)
         };
         let incarnation = Incarnation(crate::random::u64().max(1));
-        let opener = Opener { incarnation, retention: settings.dedup.retention };
+        let opener = Opener { incarnation, retention: settings.dedup.retention, spin: settings.spin };
         let store = settings.store.clone().open(opener).await?;
         let thread = IoThread::start("selfsame-server").map_err(|error| failed(error.to_string()))?;
         let (start, started) = oneshot::channel::<Start>();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::error::SetupError;
+use crate::io::Spin;
 use crate::protocol::store::{Op, StoreEvent, Ticket};
 use crate::protocol::{Incarnation, Level};
 
@@ -130,6 +131,8 @@ pub struct Opener {
     pub incarnation: Incarnation,
     /// How long an idle session is kept.
     pub retention: Duration,
+    /// Whether its thread spins; a store has one only if it writes files itself.
+    pub spin: Spin,
 }
 
 /// A store that is open, or being opened, as its server sees it. Bounded by the server's window of open calls: each has one operation under way.

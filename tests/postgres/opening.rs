@@ -1,9 +1,9 @@
 //! How a store opens: its tables, its options, and what it finds there.
 
-use selfsame::Store;
 use selfsame::protocol::Incarnation;
 use selfsame::protocol::store::{Op, StoreEvent};
 use selfsame::store::Opener;
+use selfsame::{Spin, Store};
 
 use crate::rig::*;
 
@@ -85,7 +85,7 @@ async fn what_makes_no_sense_is_an_error_at_once() {
         (Store::atomic("postgresql://here/x").schema("Robert'); DROP"), "schema"),
         (Store::atomic("postgresql://here/x").lease(std::time::Duration::ZERO), "lease"),
     ] {
-        let opener = Opener { incarnation: Incarnation(1), retention: RETENTION };
+        let opener = Opener { incarnation: Incarnation(1), retention: RETENTION, spin: Spin::default() };
         let Err(error) = store.open(opener).await else { panic!("{expected}: it opens") };
         assert!(error.to_string().contains(expected), "{expected}: {error}");
     }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use selfsame::Store;
 use selfsame::postgres::{self, NoTls};
 use selfsame::protocol::dedup::Imprint;
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Opened, RecordId, StoreEvent, Ticket};
@@ -15,6 +14,7 @@ use selfsame::protocol::wire::{Answer, Refused};
 use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Refusal, Registration, Stamp, WallTime};
 use selfsame::store::postgres::Transactions;
 use selfsame::store::{Link, Opener};
+use selfsame::{Spin, Store};
 use selfsame_test_postgres::Server;
 use tokio::time::timeout;
 
@@ -74,7 +74,10 @@ impl Replica {
     pub async fn begin(store: Store, retention: Duration) -> Replica {
         let incarnation = Incarnation(number() << 32 | u64::from(std::process::id()));
         let transactions = store.transactions();
-        let link = store.open(Opener { incarnation, retention }).await.expect("options that make sense");
+        let link = store
+            .open(Opener { incarnation, retention, spin: Spin::default() })
+            .await
+            .expect("options that make sense");
         let link = link.expect("a store beyond memory");
         let (opened, done, events) = Default::default();
         Replica { incarnation, opened, transactions, link, tickets: 0, done, events }

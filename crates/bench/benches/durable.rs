@@ -17,7 +17,7 @@ use selfsame::protocol::store::{Done, Intent, Op, StoreEvent, Ticket};
 use selfsame::protocol::wire::Answer;
 use selfsame::protocol::{CallId, Incarnation, Key, PrincipalId, Registration, WallTime};
 use selfsame::store::{Link, Opener, flushes};
-use selfsame::{Server, Store};
+use selfsame::{Channel, Server, Spin, Store};
 use selfsame_bench::api::storm::{StormClient, StormServer};
 use selfsame_bench::{Echo, trial};
 
@@ -36,7 +36,8 @@ const TRIAL: Extent = Extent { rounds: 1, round: Duration::from_millis(10), reco
 const SESSION: Registration = Registration(1);
 
 async fn open(path: &Path) -> Link {
-    let opener = Opener { incarnation: Incarnation(1), retention: Duration::from_secs(60) };
+    let opener =
+        Opener { incarnation: Incarnation(1), retention: Duration::from_secs(60), spin: Spin::default() };
     let link = Store::durable(path).open(opener).await.expect("it opens");
     let mut link = link.expect("a durable store has a link");
     assert!(matches!(link.events.recv().await, Some(StoreEvent::Opened(_))));
@@ -129,11 +130,17 @@ fn intent(number: u64) -> Intent {
 }
 
 /// A client of a server with this store, connected.
-async fn serve(store: Store) -> StormClient {
-    let server = Server::builder().store(store).bind("tcp://127.0.0.1:0").await.expect("a port and a store");
+async fn serve(store: Store, spin: Spin) -> StormClient {
+    let server = Server::builder()
+        .store(store)
+        .spin(spin)
+        .bind("tcp://127.0.0.1:0")
+        .await
+        .expect("a port and a store");
     let endpoint = server.endpoint().to_string();
     tokio::spawn(server.service(StormServer::new(Echo)).serve());
-    let client = StormClient::connect(&endpoint).await.expect("an endpoint");
+    let channel = Channel::builder().spin(spin).connect(&endpoint).await.expect("an endpoint");
+    let client = StormClient::new(channel);
     client.change_password(|mut p| p.set_user("ann")).await.expect("a reply");
     client
 }
@@ -223,15 +230,25 @@ async fn main() {
     let file = File::create(folder.path().join("bare")).expect("a file");
     file.write_all_at(&vec![0; 256 * 4096], 0).and_then(|()| file.sync_all()).expect("as long as it gets");
     let mut calls = Calls::new(&folder.path().join("records")).await;
-    let durable = serve(Store::durable(folder.path().join("calls"))).await;
-    let memory = serve(Store::memory()).await;
+    let durable = serve(Store::durable(folder.path().join("calls")), Spin::Adaptive).await;
+    // One call at a time, with spin and without.
+    let mut alone = Vec::new();
+    for spin in [Spin::Adaptive, Spin::Off] {
+        let path = folder.path().join(format!("{spin:?}"));
+        let clients = [serve(Store::durable(path), spin).await, serve(Store::memory(), spin).await];
+        alone.push((spin, clients, [Vec::new(), Vec::new()]));
+    }
 
-    let (mut bares, mut memories) = (Vec::new(), Vec::new());
+    let mut bares = Vec::new();
     let mut store = vec![Vec::new(); IN_FLIGHT.len()];
     let mut wholes = vec![Vec::new(); IN_FLIGHT.len()];
     for _ in 0..extent.rounds {
         bares.push(bare(&file, extent.round).expect("the disk works"));
-        memories.push(whole(&memory, 1, extent.round).await);
+        for (_, clients, rounds) in &mut alone {
+            for (client, rounds) in clients.iter().zip(rounds) {
+                rounds.push(whole(client, 1, extent.round).await);
+            }
+        }
         for (at, in_flight) in IN_FLIGHT.into_iter().enumerate() {
             store[at].push(calls.round(in_flight, extent.round).await);
             wholes[at].push(whole(&durable, in_flight, extent.round).await);
@@ -244,12 +261,14 @@ async fn main() {
             report(&format!("{what}, {in_flight} in flight"), rounds, bare);
         }
     }
-    let alone = |rounds: &[Round]| median(rounds, |round| round.seconds / round.calls * 1e6);
-    let (one, memory) = (alone(&wholes[0]), alone(&memories));
-    println!(
-        "a whole call alone: {one:.0} us, {:.2} x (two bare fsyncs and a call to a memory store, {memory:.0} us)",
-        one / (2.0 * bare + memory)
-    );
+    for (spin, _, rounds) in &alone {
+        let [durable, memory] =
+            rounds.each_ref().map(|rounds| median(rounds, |round| round.seconds / round.calls * 1e6));
+        println!(
+            "a whole call alone, spin {spin:?}: {durable:.0} us, {:.2} x (two bare fsyncs and a call to a memory store, {memory:.0} us)",
+            durable / (2.0 * bare + memory)
+        );
+    }
     calls.link.close().await;
     reopen(&folder.path().join("million"), extent.records).await;
 }

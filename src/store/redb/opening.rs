@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableTable, StorageBackend, WriteTransaction};
 
-use super::batch::{Batch, is_closed};
 use super::codec::{self, Head};
 use super::guard::Guard;
-use super::log::{self, Changes, Log, Preface};
+use super::log::{self, Log, Preface};
+use super::tables::{Tables, is_closed};
 use super::{CACHE, Failure, Settings, Writer, caught};
 use crate::nonce;
 use crate::protocol::store::{Intent, Kept, Opened, RecordId, StoredSession};
@@ -59,7 +59,7 @@ pub(super) fn create(path: &Path, length: u32) -> Result<(), Failure> {
         ..Head::default()
     };
     let transaction = database.begin_write()?;
-    Batch::open(&transaction, Incarnation(0), &mut Changes::default())?.keep_head(&head)?;
+    Tables::open(&transaction, Incarnation(0))?.keep_head(&head)?;
     transaction.commit()?;
     drop(database);
     new.as_file().sync_all()?;
@@ -129,8 +129,7 @@ fn read(
     incarnation: Incarnation,
 ) -> Result<(WriteTransaction, Content), Failure> {
     let transaction = database.begin_write()?;
-    let mut changes = Changes::default();
-    let mut tables = Batch::open(&transaction, incarnation, &mut changes)?;
+    let mut tables = Tables::open(&transaction, incarnation)?;
     let Head { ordinal, applied, .. } = tables.head()?;
     log::read(preface, guard, ordinal, applied, |row, value| tables.change(row, value))?;
     let mut content =
@@ -189,11 +188,7 @@ fn recover(
         .collect();
     content.head.ordinal = content.head.ordinal.saturating_add(1);
     content.head.applied = 0;
-    Batch::open(&transaction, incarnation, &mut Changes::default())?.recover(
-        &unfinished,
-        &unknown,
-        &content.head,
-    )?;
+    Tables::open(&transaction, incarnation)?.recover(&unfinished, &unknown, &content.head)?;
     transaction.commit()?;
     let Content { head, sessions, mut ended, .. } = content;
     let recorded = unfinished.into_iter().filter(|(_, keep)| *keep);

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use tokio::sync::mpsc;
 
 use self::disk::Disk;
 use self::model::Model;
@@ -37,20 +36,53 @@ fn new_file(log: u32) -> Vec<u8> {
     std::fs::read(path).expect("the file")
 }
 
-/// Asks for a batch. Err: the store has stopped.
-fn flush(writer: &mut Writer, ops: &[Op]) -> Result<Vec<Done>, Failure> {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let mut batch: Vec<_> = (0..).map(Ticket).zip(ops.iter().cloned()).collect();
-    let flushed = writer.flush(&mut batch, &tell);
+/// What became of batches that were asked for one after the other.
+struct Ran {
+    /// How many were asked for.
+    asked: usize,
+    /// What was done of each; of the last that was asked, if that was told.
+    done: Vec<Vec<Done>>,
+    /// Err: the store has stopped.
+    ended: Result<(), Failure>,
+}
+
+/// Asks for batches one after the other. `last`: when there is none left, before the store ends in order.
+fn run(writer: &mut Writer, batches: &[Vec<Op>], last: impl FnOnce()) -> Ran {
+    let (mut left, mut last) = (batches.iter(), Some(last));
+    let (mut asked, mut told) = (0, Vec::new());
+    let ended = writer.run(
+        |batch| match left.next() {
+            Some(ops) => {
+                asked += 1;
+                batch.extend((0..).map(Ticket).zip(ops.iter().cloned()));
+                true
+            }
+            None => {
+                last.take().into_iter().for_each(|last| last());
+                false
+            }
+        },
+        |event| {
+            let StoreEvent::Done(Ticket(ticket), what) = event else { panic!("not asked for: {event:?}") };
+            told.push((ticket, what));
+        },
+    );
+    let mut told = told.into_iter();
     let mut done = Vec::new();
-    while let Ok(event) = told.try_recv() {
-        let StoreEvent::Done(ticket, what) = event else { panic!("not asked for: {event:?}") };
-        assert_eq!(ticket, Ticket(done.len() as u64), "in the order in which it was asked");
-        done.push(what);
+    for ops in batches {
+        let of: Vec<_> = told.by_ref().take(ops.len()).collect();
+        if of.is_empty() {
+            break;
+        }
+        let tickets = of.iter().map(|(ticket, _)| *ticket);
+        assert!(
+            tickets.eq(0..ops.len() as u64),
+            "all of a batch or nothing, in the order in which it was asked"
+        );
+        done.push(of.into_iter().map(|(_, what)| what).collect());
     }
-    flushed.inspect_err(|_| assert!(done.is_empty(), "nothing of a batch that failed is told done"))?;
-    assert_eq!(done.len(), ops.len());
-    Ok(done)
+    assert!(told.next().is_none() && done.len() <= asked && asked <= done.len() + 1);
+    Ran { asked, done, ended }
 }
 
 fn intents() -> impl Strategy<Value = Intent> {
@@ -111,35 +143,29 @@ fn crash(file: &[u8], batches: &[Vec<Op>], rerun: bool, fail_at: usize, seed: u6
     let mut may_be = vec![Model::default()];
     if let Ok((mut writer, opened)) = open(&disk, rerun) {
         assert_eq!(Model::of(&opened), Model::default());
-        for batch in batches {
+        let Ran { asked, done, ended } = run(&mut writer, batches, || {
+            failed = disk.has_failed();
+            // No orderly end: the process is killed.
+            disk.fail_from_now_on();
+        });
+        assert!(ended.is_err());
+        for (at, batch) in batches[..asked].iter().enumerate() {
             let mut model = may_be.last().expect("never empty").clone();
             let expected: Vec<Done> = batch.iter().map(|op| model.apply(op, INCARNATION)).collect();
             may_be.push(model);
-            let asked: Vec<_> = batch.iter().map(|op| (Ticket(0), op.clone())).collect();
-            match flush(&mut writer, batch) {
-                Ok(done) => {
-                    assert_eq!(done, expected);
-                    if Urgency::of(&asked).durable {
-                        may_be.drain(..may_be.len() - 1);
-                    }
+            let ops: Vec<_> = batch.iter().map(|op| (Ticket(0), op.clone())).collect();
+            if let Some(done) = done.get(at) {
+                assert_eq!(*done, expected);
+                if Urgency::of(&ops).durable {
+                    may_be.drain(..may_be.len() - 1);
                 }
-                Err(_) => break,
-            }
-            if writer.tidy().is_err() {
-                break;
             }
         }
-        failed = disk.has_failed();
-        if failed {
-            let writes = disk.asked();
-            assert!(flush(&mut writer, &[Op::End(Registration(9)), batches[0][0].clone()]).is_err());
-            drop(writer);
-            assert_eq!(disk.asked(), writes, "a store that has failed writes nothing any more");
-        } else {
-            // No orderly end: the process is killed.
-            disk.fail_from_now_on();
-            drop(writer);
-        }
+        let writes = disk.asked();
+        let more = vec![Op::End(Registration(9)), batches[0][0].clone()];
+        assert!(!failed || run(&mut writer, &[more], || ()).ended.is_err());
+        drop(writer);
+        assert!(!failed || disk.asked() == writes, "a store that has failed writes nothing any more");
     }
     let after = Disk::new(disk.after_a_crash(seed), usize::MAX);
     let (mut writer, opened) = open(&after, rerun).expect("what a crash leaves can be opened");
@@ -148,7 +174,7 @@ fn crash(file: &[u8], batches: &[Vec<Op>], rerun: bool, fail_at: usize, seed: u6
     assert!(expected.any(|model| model == found), "found {:?}, expected one of {:?}", found, may_be);
 
     // And it stays so, after an orderly end.
-    writer.commit().expect("nothing fails any more");
+    run(&mut writer, &[], || ()).ended.expect("nothing fails any more");
     drop(writer);
     let (_writer, again) = open(&after, rerun).expect("opens again");
     assert_eq!(again.ordinal, opened.ordinal + 1, "every incarnation is counted");
@@ -224,13 +250,12 @@ fn a_failed_write_or_sync_stops_the_store_wherever_it_happens() {
         let disk = Disk::new(file.clone(), fail_at);
         let register = Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE };
         let result = open(&disk, false).and_then(|(mut writer, _)| {
-            let done = flush(&mut writer, &[register])?;
-            writer.commit()?;
-            Ok(done)
+            let Ran { done, ended, .. } = run(&mut writer, &[vec![register]], || ());
+            ended.map(|()| done)
         });
         match result {
             Ok(_) if !disk.has_failed() => break,
-            Ok(done) => assert_eq!(done, [Done::Stored], "it failed only when it was closed"),
+            Ok(done) => assert_eq!(done, [[Done::Stored]], "it failed only when it was closed"),
             Err(_) => stopped += 1,
         }
     }
@@ -276,10 +301,11 @@ fn reopened(rerun: bool) -> Opened {
     let session = Op::Register { registration: Registration(1), principal: PrincipalId::ANYONE };
     let close = Op::Close { registration: Registration(1), below: 2, ranges: Vec::new() };
     let ops = [session, Op::Claim(intent(1)), Op::Claim(intent(2)), close];
-    let done = flush(&mut writer, &ops).expect("stored");
-    assert_eq!(done, [Done::Stored, Done::Claimed, Done::Claimed, Done::Stored]);
+    let done = run(&mut writer, &[ops.to_vec()], || disk.fail_from_now_on()).done;
+    assert_eq!(done, [[Done::Stored, Done::Claimed, Done::Claimed, Done::Stored]]);
     drop(writer);
-    open(&disk, rerun).expect("opens").1
+    let after = Disk::new(disk.after_a_crash(1), usize::MAX);
+    open(&after, rerun).expect("opens").1
 }
 
 #[test]

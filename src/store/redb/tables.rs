@@ -23,8 +23,9 @@ pub(super) const SEQUENCED: TableDefinition<'_, (u128, u64), Value> =
 pub(super) const KEYED: TableDefinition<'_, (u64, u128), Value> = TableDefinition::new("selfsame keyed");
 
 /// The tables, open in a transaction.
-pub(super) struct Batch<'t> {
-    changes: &'t mut Changes,
+pub(super) struct Tables<'t> {
+    /// What the tables have and the log has not.
+    pub changes: Changes,
     pub head: Table<'t, &'static str, Value>,
     pub sessions: Table<'t, u128, Value>,
     pub sequenced: Table<'t, (u128, u64), Value>,
@@ -32,15 +33,10 @@ pub(super) struct Batch<'t> {
     incarnation: Incarnation,
 }
 
-impl<'t> Batch<'t> {
-    /// Adds what it changes to the `changes`.
-    pub fn open(
-        transaction: &'t WriteTransaction,
-        incarnation: Incarnation,
-        changes: &'t mut Changes,
-    ) -> Result<Self, Failure> {
-        Ok(Batch {
-            changes,
+impl<'t> Tables<'t> {
+    pub fn open(transaction: &'t WriteTransaction, incarnation: Incarnation) -> Result<Self, Failure> {
+        Ok(Tables {
+            changes: Changes::default(),
             head: transaction.open_table(HEAD)?,
             sessions: transaction.open_table(SESSIONS)?,
             sequenced: transaction.open_table(SEQUENCED)?,
