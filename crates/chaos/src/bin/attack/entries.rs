@@ -179,8 +179,9 @@ async fn hello_flood(field: &Field) -> Outcome {
     let resuming = encode((0..250).map(|id| hello(id, Some(Registration(u128::from(id) + 1)))))?;
     let told = field.owes(Told::by("server.sessions", 64));
     futures::join!(flood_by_many(field, &hellos), flood_by_many(field, &resuming));
-    // Whoever comes now is welcome all the same.
-    Peer::join(field).await.map_err(|error| format!("a newcomer: {error}"))?;
+    // Whoever else comes now is welcome all the same.
+    let newcomer = async { Peer::greet(field.join_as_another(Port::Server).await?, None).await };
+    newcomer.await.map_err(|error| format!("a newcomer: {error}"))?;
     Ok(told)
 }
 

@@ -162,6 +162,16 @@ impl Field {
         self.connect_from(self.new_host(), port).await
     }
 
+    /// One of somebody whom nothing was done by yet, that has shaken hands.
+    pub async fn join_as_another(&self, port: Port) -> Result<Wire<'static>> {
+        let mut wire = match &self.certificates {
+            Some(_) => self.connect_as(Who::Ann, port).await?,
+            None => self.connect(port).await?,
+        };
+        wire.shake(port.peer(), b"").await?;
+        Ok(wire)
+    }
+
     /// A connection from an address of its own that has shaken hands.
     pub async fn join(&self, port: Port) -> io::Result<Wire<'static>> {
         let mut wire = self.connect(port).await?;
