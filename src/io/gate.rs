@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use zeromq::{Socket as _, SocketSend, ZmqMessage};
@@ -25,6 +25,7 @@ use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
 use super::stream::{Listener, Peer, PeerAddress, Stream, is_want};
+use super::turns::{AT_ONCE, Turns};
 use crate::protocol::zmtp::Handshake;
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
@@ -35,10 +36,6 @@ const REST: Duration = Duration::from_millis(100);
 const DRAGS_ON: Duration = Duration::from_secs(1);
 
 const TURNED_AWAY: &str = "a stranger was turned away";
-
-/// Strangers that are joined to the crate's socket at once. Each step of a call waits until all that can run on the thread have run, so while hundreds are joined it
-/// would take a tenth of a second; strangers wait in turn instead, some 100 us each.
-const JOINING: usize = 4;
 
 /// How many inner connections may wait for the crate's accept loop; the system may allow fewer.
 const INNER_BACKLOG: i32 = 4096;
@@ -91,13 +88,20 @@ pub(crate) struct Gate {
     crowded: Notify,
     /// Tells that there is room again.
     greeted: Notify,
-    joining: Semaphore,
+    /// For steps of handshakes.
+    shaking: Turns,
+    /// For joining a stranger to the crate's socket, from beginning to end, since that has work with it too.
+    joining: Turns,
     /// Tells strangers in the middle of a handshake that the socket is being drained.
     pub draining: Notify,
 }
 
 impl Gate {
     pub async fn new(options: RouterOptions, common: Common) -> io::Result<Gate> {
+        #[cfg(feature = "tls")]
+        let encrypts = options.tls.is_some(); // a step with a signature takes ten times as long
+        #[cfg(not(feature = "tls"))]
+        let encrypts = false;
         let gate = Gate {
             links: Rc::new(Links::new(options.link_limits(), common.sums)),
             places: common.places,
@@ -107,7 +111,8 @@ impl Gate {
             greeting: Cell::new(0),
             crowded: Notify::new(),
             greeted: Notify::new(),
-            joining: Semaphore::new(JOINING),
+            shaking: Turns::new(if encrypts { 1 } else { AT_ONCE }),
+            joining: Turns::new(AT_ONCE),
             draining: Notify::new(),
         };
         gate.renew().await?;
@@ -224,9 +229,9 @@ impl Gate {
 
     async fn connection(&self, stream: Stream, address: PeerAddress, greeting: Greeting) {
         // Boxed: what the handshakes take is given back when they are done, and the connection may stay for days.
-        let greeted = Box::pin(self.greet(stream, address)).await;
+        let greeted = Box::pin(self.shaking.each_step(self.greet(stream, address))).await;
         let Some((outer, peer, from_outer)) = greeted else { return };
-        let Ok(joining) = self.joining.acquire().await else { return };
+        let joining = self.joining.take().await;
         drop(greeting);
         let Some((number, path)) = self.assign() else { return };
         let link = Rc::new(Link::new(Links::number(), peer, number, &self.links.limits));

@@ -19,6 +19,7 @@ use super::budget::{Budget, Part, weight};
 use super::close::{CloseReason, count_end};
 use super::held::{Held, encoded_size};
 use super::stream::Peer;
+use super::turns::{AT_ONCE, Turns};
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{Complaints, GateCounters};
 
@@ -288,6 +289,8 @@ impl Sums {
 /// The connections of one socket that are on one thread.
 pub(crate) struct Links {
     pub limits: LinkLimits,
+    /// For letting go of a connection that has ended.
+    pub leaving: Turns,
     table: RefCell<HashMap<ConnectionId, Rc<Link>>>,
     /// At most one of each kind a connection.
     news: RefCell<VecDeque<News>>,
@@ -301,6 +304,7 @@ impl Links {
     pub fn new(limits: LinkLimits, sums: Sums) -> Links {
         Links {
             limits,
+            leaving: Turns::new(AT_ONCE),
             table: RefCell::default(),
             news: RefCell::default(),
             owner: RefCell::default(),

@@ -36,6 +36,7 @@ mod thread;
 mod throttle;
 #[cfg(feature = "tls")]
 mod tls;
+mod turns;
 
 pub use close::CloseReason;
 pub use dealer::{Dealer, DealerEvent, DealerOptions, DialError};

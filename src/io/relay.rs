@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -16,11 +17,19 @@ use super::close::CloseReason;
 use super::link::{Link, Links, Order, SendError};
 use super::spin::{self, Cause};
 use super::throttle::{Rates, Throttle};
+use super::turns::come_back;
 use crate::protocol::gate::{Bucket, Rate};
 use crate::protocol::zmtp::{Command, Inspector, Limits, Outward};
 
 /// Reads of one direction before other tasks of the thread have their turn: up to 1 MiB.
 const TURNS: usize = 16;
+
+/// So long one read of a stranger, and all that is done with it, may take; then other tasks have their turn, and less is read the next time. Bulk is done with far
+/// sooner, but 64 KiB may also be thousands of PINGs, each of which costs an answer, or tens of thousands of messages.
+const BITE_TIME: Duration = Duration::from_micros(250);
+
+/// What is read at first, and at least.
+const BITE: usize = 2 * 1024;
 
 /// See the module.
 pub(crate) struct Relay<S, P> {
@@ -40,6 +49,8 @@ pub(crate) struct Relay<S, P> {
     to_outer: Backlog,
     commands: Bucket,
     throttle: Throttle,
+    /// What may be read at once: twice as much after each read that had so much and was soon done.
+    bite: usize,
     inner_ended: bool,
     half_closed: bool,
 }
@@ -87,6 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
             to_outer: Backlog::default(),
             commands: Bucket::new(bounds.commands, Default::default()),
             throttle: Throttle::new(bounds.rates),
+            bite: BITE,
             inner_ended: false,
             half_closed: false,
         });
@@ -117,9 +129,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
 
     /// Ends the stranger's connection, then lets the crate's socket read what came before: its own end follows when it has.
     async fn release(self: Box<Self>) {
-        let Relay { outer, mut inner, .. } = *self;
+        let Relay { outer, mut inner, links, .. } = *self;
+        let turn = links.leaving.take().await;
         drop(outer);
-        if inner.shutdown().await.is_ok() {
+        let told = inner.shutdown().await;
+        drop(turn);
+        if told.is_ok() {
             poll_fn(|cx| with_scratch(|scratch| poll_discard(&mut inner, cx, scratch))).await;
         }
     }
@@ -143,16 +158,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
             }
             ready!(self.throttle.poll_ready(cx));
             self.link.set_held_up(false);
-            let taken = match ready!(poll_read(&mut self.outer, cx, self.throttle.clip(scratch))) {
+            let most = self.bite.min(scratch.len());
+            let begun = Instant::now();
+            let taken = match ready!(poll_read(&mut self.outer, cx, self.throttle.clip(&mut scratch[..most])))
+            {
                 Ok([]) => Err(CloseReason::Peer),
-                Ok(bytes) => self.take_in(bytes, cx),
+                Ok(bytes) => self.take_in(bytes, cx).map(|()| bytes.len()),
                 Err(error) => Err(CloseReason::Broken(error.kind())),
             };
-            if let Err(reason) = taken {
-                return Poll::Ready(reason);
+            match taken {
+                Err(reason) => return Poll::Ready(reason),
+                Ok(_) if begun.elapsed() > BITE_TIME => {
+                    self.bite = (most / 2).max(BITE);
+                    break;
+                }
+                Ok(length) if length == most => self.bite = (2 * most).min(scratch.len()),
+                Ok(_) => {}
             }
         }
-        cx.waker().wake_by_ref();
+        come_back(cx);
         Poll::Pending
     }
 
@@ -175,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
                 return Poll::Ready(reason);
             }
         }
-        cx.waker().wake_by_ref();
+        come_back(cx);
         Poll::Pending
     }
 
@@ -283,6 +307,6 @@ fn poll_discard<R: AsyncRead + Unpin>(from: &mut R, cx: &mut Context<'_>, scratc
             return Poll::Ready(());
         }
     }
-    cx.waker().wake_by_ref();
+    come_back(cx);
     Poll::Pending
 }

@@ -28,6 +28,7 @@ use super::stream::{Listener, Peer};
 use super::throttle::Rates;
 #[cfg(feature = "tls")]
 use super::tls::Acceptor;
+use super::turns::come_back;
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{GateCounters, Rate};
 use crate::protocol::zmtp::{Limits, SocketType};
@@ -309,7 +310,7 @@ impl Router {
             }
             return Poll::Pending;
         }
-        cx.waker().wake_by_ref();
+        come_back(cx);
         Poll::Pending
     }
 

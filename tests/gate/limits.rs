@@ -110,7 +110,7 @@ async fn whoever_falls_silent_is_closed_and_whoever_sends_pings_is_not() {
     let options = RouterOptions { idle_timeout: Some(Duration::from_millis(300)), ..RouterOptions::router() };
     let mut echo = Echo::start(options).await;
     let address = echo.address;
-    blocking(move || {
+    let _pinging = blocking(move || {
         let mut pinging = Stranger::dealer(address, b"");
         let mut silent = Stranger::dealer(address, b"");
         silent.echoes(b"the first and last");
@@ -119,6 +119,7 @@ async fn whoever_falls_silent_is_closed_and_whoever_sends_pings_is_not() {
             assert_eq!(pinging.hear().unwrap().0, 4);
         }
         pinging.echoes(b"after");
+        pinging
     })
     .await;
     assert_eq!(echo.next_closed().await, CloseReason::Idle);
@@ -165,16 +166,16 @@ async fn more_bytes_than_the_rate_are_read_in_their_time() {
 
 #[tokio::test]
 async fn one_that_is_slowed_down_slows_nobody_else() {
-    let rate = Rate { per_second: 1, burst: 1000 };
+    let rate = Rate { per_second: 1, burst: 500 };
     let echo = Echo::start(RouterOptions { messages_rate: Some(rate), ..RouterOptions::router() }).await;
     let address = echo.address;
     blocking(move || {
         let mut honest = Stranger::dealer(address, b"");
         let mut flood = Stranger::dealer(address, b"");
-        flood.say(&frame(0, b"").repeat(2000));
-        (0..2000).for_each(|_| drop(flood.hear().unwrap()));
-        flood.say(&frame(0, b"")); // waits for quarter of an hour
-        for round in 0_u32..500 {
+        flood.say(&frame(0, b"").repeat(800)); // few bytes: they are read at once
+        (0..800).for_each(|_| drop(flood.hear().unwrap()));
+        flood.say(&frame(0, b"")); // waits for five minutes
+        for round in 0_u32..400 {
             honest.echoes(&round.to_be_bytes());
         }
         assert!(!has_ended(&mut flood));
