@@ -31,6 +31,9 @@ const BITE_TIME: Duration = Duration::from_micros(250);
 /// What is read at first, and at least.
 const BITE: usize = 2 * 1024;
 
+/// Less is soon done, whatever it is: the clock is not worth asking.
+const NIBBLE: usize = 512;
+
 /// See the module.
 pub(crate) struct Relay<S, P> {
     links: Rc<Links>,
@@ -159,21 +162,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
             ready!(self.throttle.poll_ready(cx));
             self.link.set_held_up(false);
             let most = self.bite.min(scratch.len());
-            let begun = Instant::now();
             let taken = match ready!(poll_read(&mut self.outer, cx, self.throttle.clip(&mut scratch[..most])))
             {
                 Ok([]) => Err(CloseReason::Peer),
-                Ok(bytes) => self.take_in(bytes, cx).map(|()| bytes.len()),
+                Ok(bytes) => self.take_bite(bytes, most, cx),
                 Err(error) => Err(CloseReason::Broken(error.kind())),
             };
             match taken {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(reason) => return Poll::Ready(reason),
-                Ok(_) if begun.elapsed() > BITE_TIME => {
-                    self.bite = (most / 2).max(BITE);
-                    break;
-                }
-                Ok(length) if length == most => self.bite = (2 * most).min(scratch.len()),
-                Ok(_) => {}
             }
         }
         come_back(cx);
@@ -201,6 +199,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
         }
         come_back(cx);
         Poll::Pending
+    }
+
+    /// Takes in what was read, of which it could have been so much. False: that took long.
+    fn take_bite(&mut self, bytes: &[u8], most: usize, cx: &mut Context<'_>) -> Result<bool, CloseReason> {
+        let begun = (bytes.len() >= NIBBLE).then(Instant::now);
+        self.take_in(bytes, cx)?;
+        if begun.is_some_and(|begun| begun.elapsed() > BITE_TIME) {
+            self.bite = (most / 2).max(BITE);
+            return Ok(false);
+        }
+        if bytes.len() == most {
+            self.bite = 2 * most;
+        }
+        Ok(true)
     }
 
     /// Judges what the stranger sent and passes it on, but for commands.
