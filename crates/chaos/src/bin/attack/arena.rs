@@ -126,7 +126,7 @@ impl Pair {
         }
         let before = counts(self.victim.line()).await?;
         let memory = Memory::watch(self.victim.pid());
-        let told = fight(attack.run, self.field(options, net, before.clone())?, options.time).await;
+        let told = fight(attack.run, self.field(options, net, before.clone())?, options).await;
         verdict.during = self.lap().await?;
         (verdict.peak, verdict.grown) = memory.end().await?;
         let told = told?;
@@ -209,21 +209,26 @@ pub async fn counts(victim: &Line) -> Result<BTreeMap<String, u64>> {
     pairs.collect()
 }
 
-/// For attackers, and the crowds that they start: over a network they would have processors of their own, and never hold up the victim by using its.
-fn work_when_nobody_else_does() {
-    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let chosen = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
-    if !chosen.is_ok_and(|status| status.success()) {
+/// For attackers, and the crowds that they start: over a network they would have processors of their own, and never hold up the victim by using its. On a busy machine
+/// they only work less urgently.
+fn give_way(busy: bool) {
+    let idle = || {
+        let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+        let chosen = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
+        chosen.is_ok_and(|status| status.success())
+    };
+    if busy || !idle() {
         // If it may not even do this, it works as urgently as the others.
         let _ = rustix::process::nice(2 * NICE);
     }
 }
 
 /// Attacks from a thread of its own, again and again while there is time.
-async fn fight(run: corpus::Run, field: Field, time: Duration) -> Outcome {
+async fn fight(run: corpus::Run, field: Field, options: &Options) -> Outcome {
     let (done, fought) = oneshot::channel();
+    let (time, busy) = (options.time, options.busy);
     std::thread::Builder::new().name("attacker".into()).spawn(move || {
-        work_when_nobody_else_does();
+        give_way(busy);
         let field = Rc::new(field);
         let attack = async {
             let mut all = Told::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::corpus;
 
 pub const HELP: &str = "\
-Usage: attack [--spawn plain|tls] [--only NAME]... [--seconds N] [--scale X] [--floor MS] [--keep]
+Usage: attack [--spawn plain|tls] [--only NAME]... [--seconds N] [--scale X] [--floor MS] [--busy] [--keep]
        attack --list
 
   --spawn HOW    the victim's endpoints: plain TCP, or TLS with certificates of both sides; then attackers have one too, and more attacks
@@ -14,6 +14,8 @@ Usage: attack [--spawn plain|tls] [--only NAME]... [--seconds N] [--scale X] [--
   --seconds N    how long an attack goes on that does not end by itself, and at most the quiet before it (2)
   --scale X      sizes and numbers of the attacks, as a multiple (1)
   --floor MS     see below (5)
+  --busy         other programs run beside it: attackers take their share of the processors, or they would never get to attack, and latencies tell of
+                 nothing but a standstill (a floor of 500)
   --keep         keep the folder with what victim and client have written to standard error
   --list         say what there is
 
@@ -40,6 +42,7 @@ pub struct Options {
     pub time: Duration,
     pub scale: f64,
     pub floor: Duration,
+    pub busy: bool,
     pub keep: bool,
 }
 
@@ -50,6 +53,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, Str
         time: Duration::from_secs(2),
         scale: 1.0,
         floor: Duration::from_millis(5),
+        busy: false,
         keep: false,
     };
     while let Some(argument) = arguments.next() {
@@ -67,6 +71,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, Str
             }
             "--scale" => options.scale = number(&value()?)?,
             "--floor" => options.floor = Duration::from_millis(number(&value()?)?),
+            "--busy" => (options.busy, options.floor) = (true, Duration::from_millis(500)),
             "--keep" => options.keep = true,
             "--list" => return Ok(Command::List),
             "--help" | "-h" => return Ok(Command::Help),
