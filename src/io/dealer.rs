@@ -1,8 +1,7 @@
-//! A socket that dials: a DEALER of the crate behind a gate of its own, for one connection.
+//! A socket that dials: one connection behind a gate of its own, which it shares with nobody, and joined to the thread's [`Exchange`].
 //!
 //! It does not reconnect: when the connection ends it is over, and its owner dials another.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -11,15 +10,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
-use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
 
 use super::close::CloseReason;
 use super::endpoint::Endpoint;
+use super::exchange::{Exchange, Mailbox, Member};
 use super::gate::Entry;
-use super::inner::{Folder, INNER_TIMEOUT, ShakeError, shake};
+use super::inner::{ShakeError, shake};
 use super::link::{Link, LinkLimits, Links, News, Order, SendError, Sums};
 use super::places::One;
 use super::relay::{Bounds, Joined, Relay};
@@ -144,7 +143,8 @@ pub enum DealerEvent {
 ///
 /// Dropping it closes the connection; what was handed over still has [`DealerOptions::linger`] to be written.
 pub struct Dealer {
-    core: Rc<Core>,
+    exchange: Rc<Exchange>,
+    mailbox: Rc<Mailbox>,
     links: Rc<Links>,
     link: Rc<Link>,
     closed: bool,
@@ -172,18 +172,16 @@ impl Dealer {
             Ok(greeted) => greeted?,
             Err(_) => return Err(DialError::HandshakeTimeout),
         };
-        let (dealer, inner, from_inner) = match timeout(INNER_TIMEOUT, inner_pair()).await {
-            Ok(pair) => pair.map_err(DialError::Local)?,
-            Err(_) => return Err(DialError::Local(io::ErrorKind::TimedOut.into())),
-        };
+        let exchange = Exchange::here().await.map_err(DialError::Local)?;
         // The bounds of one connection are all that it needs.
         let links = Rc::new(Links::new(options.link_limits(), Sums::new(usize::MAX, usize::MAX)));
-        let link = Rc::new(Link::new(Links::number(), peer, 0, &links.limits));
-        link.announced.set(true);
+        let link = Rc::new(Link::new(Links::number(), peer, exchange.hub.clone(), &links.limits));
+        let member = exchange.enter(link.clone(), links.clone());
+        let (inner, from_inner) = member.join().await.map_err(DialError::Local)?;
         let joined = Joined { outer, from_outer, inner, from_inner };
-        let core = Rc::new(Core(RefCell::new(Some(dealer))));
-        spawn_local(relay(joined, links.clone(), link.clone(), options.bounds(), core.clone()));
-        Ok(Dealer { core, links, link, closed: false })
+        let (exchange, mailbox) = (member.exchange.clone(), member.mailbox.clone());
+        spawn_local(relay(joined, links.clone(), link.clone(), options.bounds(), member));
+        Ok(Dealer { exchange, mailbox, links, link, closed: false })
     }
 
     /// Whom it reached.
@@ -209,26 +207,18 @@ impl Dealer {
             return Poll::Pending;
         }
         self.links.register_owner(cx);
+        // The end is told when all that came before it is in the mailbox.
+        if let Some(frames) = self.mailbox.take() {
+            return Poll::Ready(DealerEvent::Message(frames));
+        }
         match self.links.next_news() {
-            Some(News::Writable(_)) => return Poll::Ready(DealerEvent::Writable),
+            Some(News::Writable(_)) => Poll::Ready(DealerEvent::Writable),
             Some(News::Closed(_, reason)) => {
                 self.closed = true;
-                return Poll::Ready(DealerEvent::Closed(reason));
+                self.exchange.deal();
+                Poll::Ready(DealerEvent::Closed(reason))
             }
-            None => {}
-        }
-        let mut core = self.core.0.borrow_mut();
-        let Some(socket) = &mut *core else { return Poll::Pending };
-        // The future may be dropped: the crate keeps what it has read. After the end of the connection it stays pending; the relay tells that.
-        let received = socket.recv().as_mut().poll(cx);
-        match received {
-            Poll::Ready(Ok(message)) => Poll::Ready(DealerEvent::Message(message.into_vec())),
-            Poll::Ready(Err(_)) => {
-                // It would err for ever. The relay notices that the socket has gone, and why the connection ended is known there.
-                *core = None;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
+            None => self.exchange.poll_sole(self.link.id, cx).map(DealerEvent::Message),
         }
     }
 
@@ -238,10 +228,10 @@ impl Dealer {
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if too much is outstanding: nothing was handed over, and the connection
     /// goes on.
     pub fn send(&mut self, frames: Vec<Bytes>) -> Result<(), SendError> {
-        if self.core.0.borrow().is_none() || self.link.order() != Order::Relay {
+        if self.link.order() != Order::Relay {
             return Err(SendError::Gone);
         }
-        self.links.hand_over(&self.link, frames, |link, frames| self.core.pass(link, frames))
+        self.links.hand_over(&self.link, frames)
     }
 
     /// Bytes handed over and not yet written.
@@ -265,25 +255,12 @@ impl Dealer {
 
 impl Drop for Dealer {
     fn drop(&mut self) {
-        self.link.pass_all(|link, frames| self.core.pass(link, frames));
-        *self.core.0.borrow_mut() = None;
+        self.link.close(CloseReason::Requested);
+        self.exchange.deal();
     }
 }
 
-/// The crate's socket, which its owner and the relay share. `None` once it has failed, or the owner has gone.
-struct Core(RefCell<Option<zeromq::DealerSocket>>);
-
-impl Core {
-    /// Gives it a message. Never waits: if it has no room, the connection is closed.
-    fn pass(&self, link: &Link, frames: Vec<Bytes>) -> Result<(), SendError> {
-        let mut core = self.0.borrow_mut();
-        let socket = core.as_mut().ok_or(SendError::Gone)?;
-        let message = ZmqMessage::try_from(frames).map_err(|_| SendError::Gone)?;
-        link.passed(socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())))
-    }
-}
-
-async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds, core: Rc<Core>) {
+async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds: Bounds, _member: Member) {
     let _counted = One::dialled();
     let mut entry = Entry::insert(&links, link.clone());
     let ticking = async {
@@ -293,9 +270,8 @@ async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds:
             links.tick();
         }
     };
-    let pass = |link: &Link, frames| core.pass(link, frames);
     tokio::select! {
-        reason = Relay::run(joined, links.clone(), link, bounds, pass) => entry.reason = reason,
+        reason = Relay::run(joined, links.clone(), link, bounds) => entry.reason = reason,
         () = ticking => {}
     }
 }
@@ -341,27 +317,4 @@ impl From<ShakeError> for DialError {
             ShakeError::Refused(why) => DialError::Refused(why),
         }
     }
-}
-
-/// A DEALER of the crate, and the other end of its only connection. The path by which they met is gone afterwards.
-async fn inner_pair() -> io::Result<(zeromq::DealerSocket, UnixStream, Vec<u8>)> {
-    let folder = Folder::new()?;
-    let path = folder.socket(0);
-    let listener = UnixListener::bind(&path)?;
-    let path = path
-        .to_str()
-        .ok_or_else(|| io::Error::other("the folder for temporary files has a name that is not UTF-8"))?;
-    let dialled = async {
-        let mut socket = zeromq::DealerSocket::with_options(super::inner::socket_options());
-        socket.connect(&format!("ipc://{path}")).await.map_err(io::Error::other)?;
-        Ok::<_, io::Error>(socket)
-    };
-    let accepted = async {
-        let (mut stream, _) = listener.accept().await?;
-        let (_, beyond) =
-            shake(&mut stream, Handshake::new(SocketType::Router, b"")).await.map_err(io::Error::other)?;
-        Ok((stream, beyond))
-    };
-    let (socket, (stream, beyond)) = tokio::try_join!(dialled, accepted)?;
-    Ok((socket, stream, beyond))
 }

@@ -1,31 +1,28 @@
 //! In front of a socket that binds: accepts strangers, shakes hands with them, and joins those that may stay to a ROUTER of the crate.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
-use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use zeromq::{Socket as _, SocketSend, ZmqMessage};
 
 use super::branch::{Deputy, Handed};
 use super::close::CloseReason;
-use super::inner::{Folder, INNER_TIMEOUT, ShakeError, connect, shake};
-use super::link::{Link, Links, SendError, Sums};
+use super::hub::Hub;
+use super::inner::{ShakeError, shake};
+use super::link::{Link, Links, Sums};
 use super::places::{NoPlace, Place, Places};
 use super::relay::{Joined, Relay};
 use super::router::RouterOptions;
 use super::stream::{Listener, Peer, PeerAddress, Stream, is_want};
 use super::turns::{AT_ONCE, Turns};
+use crate::protocol::ConnectionId;
 use crate::protocol::zmtp::Handshake;
 
 /// After accepting has failed, mostly for want of descriptors, it rests so long: the crate's own loop would spin.
@@ -36,18 +33,6 @@ const REST: Duration = Duration::from_millis(100);
 const DRAGS_ON: Duration = Duration::from_secs(1);
 
 const TURNED_AWAY: &str = "a stranger was turned away";
-
-/// How many inner connections may wait for the crate's accept loop; the system may allow fewer.
-const INNER_BACKLOG: i32 = 4096;
-
-/// A ROUTER of the crate, and where it listens.
-pub(crate) struct Core {
-    pub number: u64,
-    pub socket: zeromq::RouterSocket,
-    path: PathBuf,
-    /// Connections that it was given. It keeps some 110 bytes of each for ever, which is why it is renewed.
-    given: Cell<u64>,
-}
 
 /// What the gates of one bound socket have in common, whatever thread they are on.
 #[derive(Clone)]
@@ -79,8 +64,7 @@ pub(crate) struct Gate {
     pub links: Rc<Links>,
     pub options: RouterOptions,
     /// The last one is given new connections, the others keep those that they have.
-    pub cores: RefCell<Vec<Core>>,
-    folder: Folder,
+    hubs: RefCell<Vec<Rc<Hub>>>,
     places: Arc<Places>,
     /// Handshakes under way.
     greeting: Cell<usize>,
@@ -93,7 +77,7 @@ pub(crate) struct Gate {
     /// For joining a stranger to the crate's socket, from beginning to end, since that has work with it too.
     joining: Turns,
     /// Tells strangers in the middle of a handshake that the socket is being drained.
-    pub draining: Notify,
+    draining: Notify,
 }
 
 impl Gate {
@@ -102,52 +86,60 @@ impl Gate {
         let encrypts = options.tls.is_some(); // a step with a signature takes ten times as long
         #[cfg(not(feature = "tls"))]
         let encrypts = false;
-        let gate = Gate {
+        Ok(Gate {
             links: Rc::new(Links::new(options.link_limits(), common.sums)),
             places: common.places,
+            hubs: RefCell::new(vec![Hub::open().await?]),
             options,
-            cores: RefCell::default(),
-            folder: Folder::new()?,
             greeting: Cell::new(0),
             crowded: Notify::new(),
             greeted: Notify::new(),
             shaking: Turns::new(if encrypts { 1 } else { AT_ONCE }),
             joining: Turns::new(AT_ONCE),
             draining: Notify::new(),
-        };
-        gate.renew().await?;
-        Ok(gate)
+        })
     }
 
-    /// Makes the ROUTER that is given all new connections from now on.
-    async fn renew(&self) -> io::Result<()> {
-        let number = self.cores.borrow().last().map_or(0, |core| core.number + 1);
-        let path = self.folder.socket(number);
-        let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        listener.bind(&SockAddr::unix(&path)?)?;
-        listener.listen(INNER_BACKLOG)?;
-        let mut socket = zeromq::RouterSocket::with_options(super::inner::socket_options());
-        socket.bind_listener(StdUnixListener::from(listener)).await.map_err(io::Error::other)?;
-        self.cores.borrow_mut().push(Core { number, socket, path, given: Cell::new(0) });
-        self.links.wake_owner(); // it polls the new one from now on
-        Ok(())
-    }
-
-    /// Renews the ROUTER if it is time, and drops those whose last connection has gone.
+    /// Renews the hub if it is time, and drops those whose last connection has gone.
     async fn tend(&self) {
-        let due = self.cores.borrow().last().is_some_and(|core| core.given.get() >= self.options.renew_after);
+        let due = self.hubs.borrow().last().is_some_and(|hub| hub.joined() >= self.options.renew_after);
         if due {
-            match self.renew().await {
-                Ok(()) => self.links.count(|counters| counters.renewals += 1),
+            match Hub::open().await {
+                Ok(hub) => {
+                    self.hubs.borrow_mut().push(hub);
+                    self.links.count(|counters| counters.renewals += 1);
+                    self.links.wake_owner(); // it polls the new one from now on
+                }
                 Err(error) => {
                     tracing::warn!(%error, "an inner socket could not be renewed; the old one goes on")
                 }
             }
         }
-        let mut cores = self.cores.borrow_mut();
-        if let Some(current) = cores.last().map(|core| core.number) {
-            cores.retain(|core| core.number == current || self.links.count_of(core.number) > 0);
+        let current = self.hub();
+        let is_current = |hub: &Rc<Hub>| current.as_ref().is_some_and(|current| Rc::ptr_eq(hub, current));
+        // A connection has its hub too.
+        self.hubs.borrow_mut().retain(|hub| is_current(hub) || Rc::strong_count(hub) > 1);
+    }
+
+    /// That for new connections. There is none while draining.
+    fn hub(&self) -> Option<Rc<Hub>> {
+        self.hubs.borrow().last().cloned()
+    }
+
+    /// The next message of any connection.
+    pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<(ConnectionId, Vec<Bytes>)> {
+        for hub in self.hubs.borrow().iter() {
+            if let Poll::Ready(message) = hub.poll_receive(cx) {
+                return Poll::Ready(message);
+            }
         }
+        Poll::Pending
+    }
+
+    /// Lets nobody in any more, and ends all connections when what was handed over is written.
+    pub fn close(&self) {
+        self.hubs.borrow_mut().drain(..).for_each(|hub| hub.close());
+        self.draining.notify_waiters();
     }
 
     /// Lets strangers in until `stop` comes (or its sender goes), then waits for the last connection to end. Dropping the future drops them all.
@@ -233,26 +225,22 @@ impl Gate {
         let Some((outer, peer, from_outer)) = greeted else { return };
         let joining = self.joining.take().await;
         drop(greeting);
-        let Some((number, path)) = self.assign() else { return };
-        let link = Rc::new(Link::new(Links::number(), peer, number, &self.links.limits));
+        let Some(hub) = self.hub() else { return };
+        let link = Rc::new(Link::new(Links::number(), peer, hub.clone(), &self.links.limits));
         let mut entry = Entry::insert(&self.links, link.clone());
-        let connecting = Box::pin(timeout(INNER_TIMEOUT, connect(&path, link.id.0)));
-        let (inner, from_inner) = match connecting.await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return tracing::warn!(%address, %error, "no inner connection"),
-            Err(_) => return tracing::warn!(%address, "the inner connection took too long"),
+        let (inner, from_inner) = match hub.join(link.id).await {
+            Ok(joined) => joined,
+            Err(error) => return tracing::warn!(%address, %error, "no inner connection"),
         };
+        drop(hub);
         drop(joining);
         let joined = Joined { outer, from_outer, inner, from_inner };
-        let pass = |link: &Link, frames| self.pass(link, frames);
-        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.bounds(), pass).await;
+        entry.reason = Relay::run(joined, self.links.clone(), link, self.options.bounds()).await;
     }
 
     /// Carries the handshakes through, unless the stranger fails, dawdles, or a drain begins. With the peer comes what was read beyond them.
     async fn greet(&self, stream: Stream, address: PeerAddress) -> Option<(Stream, Peer, Vec<u8>)> {
-        if self.cores.borrow().is_empty() {
-            return None; // the drain began before this task did
-        }
+        self.hub()?; // if there is none, the drain began before this task did
         let greeting = async {
             stream.prepare()?;
             let (mut outer, name) = self.secure(stream).await?;
@@ -326,25 +314,6 @@ impl Gate {
             return Ok(acceptor.accept(stream).await?);
         }
         Ok((stream, None))
-    }
-
-    /// Gives a message to the connection's ROUTER. Never waits: if that has no room, the connection is closed.
-    pub fn pass(&self, link: &Link, frames: Vec<Bytes>) -> Result<(), SendError> {
-        let mut message = VecDeque::from(frames);
-        message.push_front(Bytes::copy_from_slice(&link.id.0.to_be_bytes()));
-        let message = ZmqMessage::try_from(message).map_err(|_| SendError::Gone)?;
-        let mut cores = self.cores.borrow_mut();
-        let core = cores.iter_mut().find(|core| core.number == link.core).ok_or(SendError::Gone)?;
-        // Polled once and dropped: a send that waits holds a lock of the crate's, and all its connections up.
-        link.passed(core.socket.send(message).as_mut().poll(&mut Context::from_waker(Waker::noop())))
-    }
-
-    /// Chooses the ROUTER for a new connection. There is none while draining.
-    fn assign(&self) -> Option<(u64, PathBuf)> {
-        let cores = self.cores.borrow();
-        let core = cores.last()?;
-        core.given.set(core.given.get() + 1);
-        Some((core.number, core.path.clone()))
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn socket_options() -> zeromq::SocketOptions {
     options
 }
 
-/// A folder that goes when it is dropped, with room for Unix sockets.
+/// A folder that goes when it is dropped, with room for a Unix socket.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -43,8 +43,8 @@ impl Folder {
         tempfile::Builder::new().prefix("selfsame-").tempdir().map(Folder)
     }
 
-    pub fn socket(&self, name: u64) -> PathBuf {
-        self.0.path().join(name.to_string())
+    pub fn socket(&self) -> PathBuf {
+        self.0.path().join("socket")
     }
 }
 

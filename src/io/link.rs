@@ -8,7 +8,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::budget::{Budget, Part, weight};
 use super::close::{CloseReason, count_end};
 use super::held::{Held, encoded_size};
+use super::hub::{Hub, NotTaken};
 use super::stream::Peer;
 use super::turns::{AT_ONCE, Turns};
 use crate::protocol::ConnectionId;
@@ -78,15 +79,15 @@ impl LinkLimits {
 pub(crate) struct Link {
     pub id: ConnectionId,
     pub peer: Peer,
-    /// Which of the crate's sockets it is connected to.
-    pub core: u64,
+    /// Where it is joined.
+    hub: Rc<Hub>,
     /// Set by the first thing that comes out of the crate's socket for this connection.
     pub announced: Cell<bool>,
     order: Cell<Order>,
     /// Bytes handed over and not yet written to the stranger. Changed by the link's own thread alone, and read by its owner's, which may be another.
     outstanding: Arc<AtomicUsize>,
-    /// The part of it that the crate's socket has not been given.
-    pub held: Held,
+    /// The part of it that the hub has not been given.
+    held: Held,
     above: Cell<bool>,
     heard: Cell<u64>,
     written: Cell<u64>,
@@ -101,18 +102,20 @@ pub(crate) struct Link {
     spoke: Cell<bool>,
     /// It is not being read, so its silence is ours.
     held_up: Cell<bool>,
+    /// Its stranger is not read until its owner has taken what came.
+    paused: Cell<bool>,
     unfinished: Part,
     /// What the budget knows of `outstanding`.
     known_outstanding: Part,
 }
 
 impl Link {
-    pub fn new(id: ConnectionId, peer: Peer, core: u64, limits: &LinkLimits) -> Link {
+    pub fn new(id: ConnectionId, peer: Peer, hub: Rc<Hub>, limits: &LinkLimits) -> Link {
         let now = Instant::now();
         Link {
             id,
             peer,
-            core,
+            hub,
             announced: Cell::new(false),
             order: Cell::new(Order::Relay),
             outstanding: Arc::default(),
@@ -128,6 +131,7 @@ impl Link {
             since: now,
             spoke: Cell::new(false),
             held_up: Cell::new(false),
+            paused: Cell::new(false),
             unfinished: Part::new(now),
             known_outstanding: Part::new(now),
         }
@@ -151,23 +155,28 @@ impl Link {
         self.outstanding.clone()
     }
 
-    /// What came of giving the crate's socket a message, by the one time that its future was polled.
-    pub fn passed<E>(&self, polled: Poll<Result<(), E>>) -> Result<(), SendError> {
-        match polled {
-            Poll::Ready(Ok(())) => Ok(()),
-            Poll::Ready(Err(_)) => Err(SendError::Gone),
-            Poll::Pending => {
-                // 100,000 messages wait. Whether this one is among them is not known, so the connection is of no use any more.
+    /// Gives the hub a message, which never waits. If it has no room for more, the connection is closed.
+    fn pass(&self, frames: Vec<Bytes>) -> Result<(), SendError> {
+        self.hub.pass(self.id, frames).map_err(|not_taken| match not_taken {
+            NotTaken::Gone => SendError::Gone,
+            NotTaken::Stuck => {
                 self.close(CloseReason::TooSlow);
-                Err(SendError::Full)
+                SendError::Full
             }
+        })
+    }
+
+    /// Gives the hub what it has room for now, of what is held.
+    pub fn pass_some(&self) {
+        while let Some(frames) = self.held.pop(self.outstanding()) {
+            let _ = self.pass(frames); // if it is not taken, the connection ends
         }
     }
 
-    /// Gives the crate's socket all that is held, room or not: the socket is about to go.
-    pub fn pass_all(&self, pass: impl Fn(&Link, Vec<Bytes>) -> Result<(), SendError>) {
+    /// Gives the hub all that is held, room or not: it is about to go.
+    pub fn pass_all(&self) {
         while let Some(frames) = self.held.pop_anyway() {
-            let _ = pass(self, frames); // if it is not taken, the connection ends
+            let _ = self.pass(frames);
         }
     }
 
@@ -179,9 +188,24 @@ impl Link {
             (Order::Close(first), false) => self.order.set(Order::Abort(first)),
             _ => return,
         }
+        self.wake_relay();
+    }
+
+    fn wake_relay(&self) {
         if let Some(relay) = self.relay.take() {
             relay.wake();
         }
+    }
+
+    /// Whether its stranger is not to be read for a while.
+    pub fn pause(&self, paused: bool) {
+        if self.paused.replace(paused) && !paused {
+            self.wake_relay();
+        }
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.get()
     }
 
     /// The relay's own finding that the connection ends.
@@ -254,7 +278,8 @@ impl Link {
     }
 }
 
-fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+/// Who is to be woken from now on.
+pub(crate) fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
     let mut slot = slot.borrow_mut();
     match &mut *slot {
         Some(waker) => waker.clone_from(cx.waker()), // free if it is the same task's
@@ -409,21 +434,11 @@ impl Links {
         self.table.borrow().len()
     }
 
-    /// How many connections the crate's socket `core` has.
-    pub fn count_of(&self, core: u64) -> usize {
-        self.table.borrow().values().filter(|link| link.core == core).count()
-    }
-
-    /// Hands a message over: to the crate's socket, by `pass`, or to wait until that has room.
+    /// Hands a message over: to the hub, or to wait until that has room.
     ///
     /// # Errors
-    /// [`SendError::Full`] if too much is outstanding, and what `pass` says; nothing is handed over then.
-    pub fn hand_over(
-        &self,
-        link: &Link,
-        frames: Vec<Bytes>,
-        pass: impl FnOnce(&Link, Vec<Bytes>) -> Result<(), SendError>,
-    ) -> Result<(), SendError> {
+    /// [`SendError::Full`] if too much is outstanding, [`SendError::Gone`] if the hub does not know the connection; nothing is handed over then.
+    pub fn hand_over(&self, link: &Link, frames: Vec<Bytes>) -> Result<(), SendError> {
         if frames.is_empty() {
             return Err(SendError::Gone); // no message, and the crate would panic
         }
@@ -432,7 +447,7 @@ impl Links {
             return Err(SendError::Full);
         }
         if !link.held.must_wait(outstanding, size) {
-            pass(link, frames)?;
+            link.pass(frames)?;
         } else if !link.held.push(size, frames) {
             return Err(SendError::Full);
         }

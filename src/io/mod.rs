@@ -4,7 +4,7 @@
 //! the `zeromq` crate, and works around what that crate does not do:
 //!
 //! ```text
-//!  stranger <--TCP, ipc--> gate: handshake, limits, accounts <--private Unix socket--> crate's ROUTER or DEALER <--> Router, Dealer
+//!  stranger <--TCP, ipc--> gate: handshake, limits, accounts <--private Unix socket--> crate's ROUTER <--> Router, or many Dealers
 //! ```
 //!
 //! - Everything of one socket happens on one [`IoThread`]: off a single thread the crate's ROUTER can deadlock.
@@ -22,8 +22,10 @@ mod close;
 mod dealer;
 mod descriptors;
 mod endpoint;
+mod exchange;
 mod gate;
 mod held;
+mod hub;
 mod inner;
 mod link;
 mod local;

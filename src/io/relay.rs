@@ -8,13 +8,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::backlog::{Backlog, poll_read, with_scratch};
 use super::close::CloseReason;
-use super::link::{Link, Links, Order, SendError};
+use super::link::{Link, Links, Order};
 use super::spin::{self, Cause};
 use super::throttle::{Rates, Throttle};
 use super::turns::come_back;
@@ -35,15 +34,13 @@ const BITE: usize = 2 * 1024;
 const NIBBLE: usize = 512;
 
 /// See the module.
-pub(crate) struct Relay<S, P> {
+pub(crate) struct Relay<S> {
     links: Rc<Links>,
     link: Rc<Link>,
     /// The stranger.
     outer: S,
     /// The crate's socket.
     inner: UnixStream,
-    /// Gives the crate's socket a message that was held.
-    pass: P,
     inward: Inspector,
     outward: Outward,
     /// While it is not empty the stranger is not read: it waits, not we.
@@ -76,7 +73,7 @@ pub(crate) struct Joined<S> {
     pub from_inner: Vec<u8>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), SendError>> Relay<S, P> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     /// Relays until the connection has ended on both sides; returns why.
     ///
     /// When it returns, the crate's socket has handed out every message of this connection that it ever will.
@@ -85,7 +82,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
         links: Rc<Links>,
         link: Rc<Link>,
         bounds: Bounds,
-        pass: P,
     ) -> impl Future<Output = CloseReason> {
         let Joined { outer, from_outer, inner, from_inner } = joined;
         // Boxed: as a part of its own future it would be in there more than once.
@@ -94,7 +90,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
             link,
             outer,
             inner,
-            pass,
             inward: Inspector::new(bounds.frames),
             outward: Outward::default(),
             to_inner: Backlog::default(),
@@ -156,6 +151,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
     fn poll_inward(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<CloseReason> {
         for _ in 0..TURNS {
             self.link.set_held_up(true);
+            if self.link.is_paused() {
+                return Poll::Pending;
+            }
             if ready!(self.to_inner.poll_flush(&mut self.inner, cx, |_| ())).is_err() {
                 return Poll::Ready(CloseReason::Released);
             }
@@ -185,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
             if let Poll::Ready(Err(error)) = flushed {
                 return Poll::Ready(CloseReason::Broken(error.kind()));
             }
-            self.feed();
+            self.link.pass_some();
             if let Err(reason) = self.answer_ping(cx) {
                 return Poll::Ready(reason);
             }
@@ -278,13 +276,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn(&Link, Vec<Bytes>) -> Result<(), S
         let (links, link) = (&self.links, &self.link);
         let written = self.to_outer.write(&mut self.outer, cx, bytes, |bytes| links.written(link, bytes));
         written.map_err(|error| CloseReason::Broken(error.kind()))
-    }
-
-    /// Gives the crate's socket what it has room for now.
-    fn feed(&self) {
-        while let Some(frames) = self.link.held.pop(self.link.outstanding()) {
-            let _ = (self.pass)(&self.link, frames); // if it is not taken, the connection ends
-        }
     }
 
     /// Writes out what was handed over, says that this is all, and waits for the stranger to end. What the stranger still says is lost.

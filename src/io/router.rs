@@ -13,7 +13,6 @@ use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
-use zeromq::{SocketRecv, ZmqMessage};
 
 use super::branch::{Branch, Handed, News as BranchNews, Remote};
 use super::close::CloseReason;
@@ -293,31 +292,22 @@ impl Router {
     fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<RouterEvent> {
         let links = &self.gate.links;
         links.register_owner(cx);
-        'again: for _ in 0..DROPPED {
+        for _ in 0..DROPPED {
             match links.next_news() {
                 Some(News::Writable(id)) => return Poll::Ready(RouterEvent::Writable(id)),
                 Some(News::Closed(id, reason)) => return Poll::Ready(RouterEvent::Closed(id, reason)),
                 None => {}
             }
-            for core in self.gate.cores.borrow_mut().iter_mut() {
-                // The future may be dropped: the crate keeps what it has read.
-                if let Poll::Ready(received) = core.socket.recv().as_mut().poll(cx) {
-                    match received.ok().and_then(|message| self.admit(message)) {
-                        Some(event) => return Poll::Ready(event),
-                        None => continue 'again,
-                    }
-                }
+            let (id, frames) = ready!(self.gate.poll_receive(cx));
+            if let Some(event) = self.admit(id, frames) {
+                return Poll::Ready(event);
             }
-            return Poll::Pending;
         }
         come_back(cx);
         Poll::Pending
     }
 
-    fn admit(&self, message: ZmqMessage) -> Option<RouterEvent> {
-        let mut frames = message.into_vecdeque();
-        let identity = frames.pop_front()?;
-        let id = ConnectionId(u64::from_be_bytes(identity.as_ref().try_into().ok()?));
+    fn admit(&self, id: ConnectionId, frames: Vec<Bytes>) -> Option<RouterEvent> {
         let link = self.gate.links.find(id)?;
         if !link.announced.replace(true) {
             // The gate's own message: the ROUTER knows the connection now.
@@ -327,7 +317,7 @@ impl Router {
         if link.closed_by_owner() {
             return None;
         }
-        Some(RouterEvent::Message(id, frames.into()))
+        Some(RouterEvent::Message(id, frames))
     }
 
     /// Hands a message of one frame or more over. Never waits: a connection that takes no more is closed.
@@ -347,7 +337,7 @@ impl Router {
             return Ok(());
         }
         let link = self.open_link(to)?;
-        let handed = self.gate.links.hand_over(&link, frames, |link, frames| self.gate.pass(link, frames));
+        let handed = self.gate.links.hand_over(&link, frames);
         if handed == Err(SendError::Full) {
             link.close(CloseReason::TooSlow);
         }
@@ -441,11 +431,10 @@ impl Router {
     pub async fn drain(mut self, cap: Duration) {
         self.stop = None;
         for link in self.gate.links.all() {
-            link.pass_all(|link, frames| self.gate.pass(link, frames));
+            link.pass_all();
         }
         // Its end is what tells the gate that everything was said.
-        self.gate.cores.borrow_mut().clear();
-        self.gate.draining.notify_waiters();
+        self.gate.close();
         for branch in &self.branches {
             branch.drain(cap);
         }
