@@ -14,6 +14,7 @@ mod gate {
     mod hostile;
     mod limits;
     mod many_threads;
+    mod sharing;
     mod slow;
 
     #[test]

@@ -1,6 +1,6 @@
 //! The driver of one channel, on an IO thread: dials, feeds the machine in `protocol::call` what arrives, and does what it says.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -92,7 +92,6 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     desk: Desk<Handle, Open>,
     bell: Bell,
-    contracts: HashSet<u64>,
     encoder: Encoder,
     /// Commands and entries taken in this turn.
     taken: usize,
@@ -150,7 +149,6 @@ impl Driver {
             commands,
             desk,
             bell,
-            contracts: HashSet::new(),
             encoder: Encoder::new(limits),
             taken: 0,
             held: VecDeque::new(),
@@ -237,9 +235,7 @@ impl Driver {
     }
 
     fn contract(&mut self, interface: &'static InterfaceInfo) {
-        if self.contracts.insert(interface.id) {
-            self.machine.contract(interface.id, interface.fingerprint, interface.shape, self.now);
-        }
+        self.machine.contract(interface.id, interface.fingerprint, interface.shape, self.now);
     }
 
     fn start(&mut self, order: Order) {

@@ -215,7 +215,6 @@ impl Dealer {
             Some(News::Writable(_)) => Poll::Ready(DealerEvent::Writable),
             Some(News::Closed(_, reason)) => {
                 self.closed = true;
-                self.exchange.deal();
                 Poll::Ready(DealerEvent::Closed(reason))
             }
             None => self.exchange.poll_sole(self.link.id, cx).map(DealerEvent::Message),

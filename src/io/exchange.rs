@@ -136,8 +136,7 @@ impl Exchange {
 
     /// A mailbox for a connection.
     pub fn enter(self: Rc<Self>, link: Rc<Link>, links: Rc<Links>) -> Member {
-        let mailbox =
-            Rc::new(Mailbox { link, links, messages: RefCell::default(), weight: Cell::new(0) });
+        let mailbox = Rc::new(Mailbox { link, links, messages: RefCell::default(), weight: Cell::new(0) });
         self.mailboxes.borrow_mut().insert(mailbox.link.id, mailbox.clone());
         self.deal();
         Member { exchange: self, mailbox }
@@ -202,4 +201,33 @@ impl Mailbox {
 
 fn weight(frames: &[Bytes]) -> usize {
     MESSAGE + encoded_size(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_thread_has_one_until_it_is_worn_out_or_nobody_has_it() {
+        let work = async {
+            let (first, second) = tokio::join!(Exchange::here(), Exchange::here());
+            let (first, second) = (first.unwrap(), second.unwrap());
+            assert!(Rc::ptr_eq(&first, &second), "two tasks at once");
+            first.hub.wear_out(CONNECTIONS - 1);
+            assert!(Rc::ptr_eq(&first, &Exchange::here().await.unwrap()));
+            first.hub.wear_out(1);
+            let renewed = Exchange::here().await.unwrap();
+            assert!(!Rc::ptr_eq(&first, &renewed));
+            assert!(Rc::ptr_eq(&renewed, &Exchange::here().await.unwrap()));
+
+            drop((first, second));
+            let gone = Rc::downgrade(&renewed);
+            drop(renewed);
+            assert!(gone.upgrade().is_none(), "its own task does not keep it");
+            Exchange::here().await.unwrap();
+        };
+        LocalSet::new().run_until(work).await;
+    }
 }

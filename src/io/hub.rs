@@ -63,6 +63,12 @@ impl Hub {
         self.joined.get()
     }
 
+    /// As if so many connections had been joined to it.
+    #[cfg(test)]
+    pub fn wear_out(&self, connections: u64) {
+        self.joined.set(self.joined.get() + connections);
+    }
+
     /// Gives it a message for a connection. Never waits.
     pub fn pass(&self, to: ConnectionId, frames: Vec<Bytes>) -> Result<(), NotTaken> {
         let mut message = VecDeque::from(frames);

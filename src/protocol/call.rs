@@ -28,7 +28,7 @@ mod terms;
 mod tests;
 mod welcome;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -117,7 +117,8 @@ pub struct Client {
     connection: Connection,
     /// What the latest welcome said.
     standing: Option<Standing>,
-    contracts: BTreeMap<u64, Contract>,
+    /// By interface. Few: a client calls what its channel was made for.
+    contracts: Vec<Contract>,
     /// One of them was not named in the latest hello.
     unnamed: bool,
     /// Closings that the server has not been told, and since when.
@@ -144,7 +145,7 @@ impl Client {
             under_way: 0,
             connection: Connection::default(),
             standing: None,
-            contracts: BTreeMap::new(),
+            contracts: Vec::new(),
             unnamed: false,
             owed: 0,
             owed_since: Moment::ZERO,
@@ -157,10 +158,10 @@ impl Client {
     /// One that is named while the connection stands is compared by a hello of its own; calls wait for the
     /// answer. The shape has to be sorted.
     pub fn contract(&mut self, interface: u64, fingerprint: u64, shape: &'static [(u64, u64)], now: Moment) {
-        if self.contracts.contains_key(&interface) {
+        let Err(place) = self.contracts.binary_search_by_key(&interface, |known| known.interface) else {
             return;
-        }
-        self.contracts.insert(interface, Contract::new(fingerprint, shape));
+        };
+        self.contracts.insert(place, Contract::new(interface, fingerprint, shape));
         self.unnamed = true;
         self.name_contracts(now);
     }

@@ -39,7 +39,7 @@ impl Client {
         if intent.deadline <= now {
             return self.give_up(handle, now);
         }
-        if self.contracts.get(&intent.interface).is_some_and(|contract| !contract.is_compatible()) {
+        if self.contracts.iter().any(|ours| ours.interface == intent.interface && !ours.is_compatible()) {
             return self.refuse(
                 handle,
                 Refusal::Incompatible,

@@ -85,9 +85,9 @@ impl Client {
             contracts: self
                 .contracts
                 .iter()
-                .map(|(&interface, contract)| Contract {
-                    interface,
-                    fingerprint: contract.fingerprint,
+                .map(|ours| Contract {
+                    interface: ours.interface,
+                    fingerprint: ours.fingerprint,
                     shape: Vec::new(),
                 })
                 .collect(),

@@ -1,6 +1,7 @@
 //! What a welcome means: the registration goes on, and every open call is sent again; or it does not, and
 //! each call may be sent under the new one, or its outcome is unknown.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Client;
@@ -39,6 +40,7 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 /// An interface that this client calls.
 #[derive(Clone, Debug)]
 pub(super) struct Contract {
+    pub interface: u64,
     pub fingerprint: u64,
     shape: &'static [(u64, u64)],
     verdict: Verdict,
@@ -52,8 +54,8 @@ enum Verdict {
 }
 
 impl Contract {
-    pub(super) fn new(fingerprint: u64, shape: &'static [(u64, u64)]) -> Self {
-        Contract { fingerprint, shape, verdict: Verdict::Same }
+    pub(super) fn new(interface: u64, fingerprint: u64, shape: &'static [(u64, u64)]) -> Self {
+        Contract { interface, fingerprint, shape, verdict: Verdict::Same }
     }
 
     pub(super) fn is_compatible(&self) -> bool {
@@ -220,20 +222,17 @@ impl Client {
         self.end_unknown(handle, refused, now);
     }
 
+    /// The welcome names those that differ.
     fn compare_contracts(&mut self, welcome: &Welcome) {
-        let mut verdicts = std::collections::BTreeMap::new();
-        for theirs in &welcome.contracts {
-            if let Some(ours) = self.contracts.get(&theirs.interface) {
-                verdicts.insert(theirs.interface, ours.compare(&theirs.shape));
-            }
-        }
-        for (&interface, contract) in &mut self.contracts {
-            let verdict = verdicts.get(&interface).copied().unwrap_or(Verdict::Same);
-            if contract.verdict != verdict && verdict != Verdict::Same {
-                let compatible = verdict == Verdict::Compatible;
+        let theirs: BTreeMap<u64, &[(u64, u64)]> =
+            welcome.contracts.iter().map(|theirs| (theirs.interface, &theirs.shape[..])).collect();
+        for ours in &mut self.contracts {
+            let verdict = theirs.get(&ours.interface).map_or(Verdict::Same, |shape| ours.compare(shape));
+            if ours.verdict != verdict && verdict != Verdict::Same {
+                let (interface, compatible) = (ours.interface, verdict == Verdict::Compatible);
                 self.actions.push_back(Action::Notice(Notice::ContractDiffers { interface, compatible }));
             }
-            contract.verdict = verdict;
+            ours.verdict = verdict;
         }
     }
 }
