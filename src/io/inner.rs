@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(2);
 const ANNOUNCEMENT: &[u8] = &[0, 0];
 
 /// The most that a socket of the crate reads at once. Its buffer has room for one read behind what is left of the one before, never shrinks, and grows by
-/// doubling: 64 KiB for messages of 16 KiB. With the crate's own 64 KiB it is twice that, and nothing is faster.
+/// doubling: 32 KiB for messages of 16 KiB. With the crate's own 64 KiB it is four times that, and nothing is faster, not even messages of 1 MiB.
 const READ: usize = 16 * 1024;
 
 /// What all sockets of the crate have.
