@@ -216,16 +216,17 @@ impl Fanout {
         self.find(&published.topic);
         let cost = published.cost();
         if self.limits.policy == Policy::Block {
-            let mut full = std::mem::take(&mut self.matched);
-            full.retain(|slot| !self.has_room(*slot, cost));
+            let full: Vec<usize> =
+                self.matched.iter().copied().filter(|slot| !self.has_room(*slot, cost)).collect();
             let since = *self.blocked_since.get_or_insert(now);
             if !full.is_empty() && now.saturating_sub(since) < self.limits.patience {
-                self.matched = full;
                 return Some(published);
             }
             self.blocked_since = None;
-            self.close_all(&full, Closing::Blocking);
-            self.find(&published.topic);
+            if !full.is_empty() {
+                self.close_all(&full, Closing::Blocking);
+                self.matched.retain(|slot| !full.contains(slot));
+            }
         }
         let (epoch, sequence) = self.numbering.next(&published.topic);
         let Published { topic, type_id, trace, body } = published;

@@ -4,9 +4,8 @@
 //! there are. It is not a trie: real prefixes are whole topics or whole keys, so few lengths occur, and a hostile set of them costs at most
 //! as many hashes as a topic frame has bytes.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]

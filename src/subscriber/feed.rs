@@ -47,23 +47,28 @@ impl Feed {
 
     /// Unless it has ended. Returns the reader, if it is to be woken: once for all that come together, since it takes over at once where there is but one core.
     #[must_use]
-    pub fn push(&self, item: Item) -> Option<Waker> {
-        match &item {
-            Item::Event { .. } => drop(self.delivered.fetch_add(1, Ordering::Relaxed)),
-            Item::Gap { missed, .. } => drop(self.missed.fetch_add(*missed, Ordering::Relaxed)),
-            _ => {}
-        }
+    pub fn push(&self, items: impl Iterator<Item = Item>) -> Option<Waker> {
         let mut reading = lock(&self.inbox);
-        if reading.ended && !planted!(EndedInboxFills) {
-            return None;
+        let ended = reading.ended && !planted!(EndedInboxFills);
+        let (mut delivered, mut missed) = (0, 0);
+        for item in items {
+            match &item {
+                Item::Event { .. } => delivered += 1,
+                Item::Gap { missed: more, .. } => missed += *more,
+                _ => {}
+            }
+            if !ended {
+                reading.inbox.push(item);
+            }
         }
-        reading.inbox.push(item);
-        reading.reader.take()
+        self.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.missed.fetch_add(missed, Ordering::Relaxed);
+        if ended { None } else { reading.reader.take() }
     }
 
     /// The same, of something that comes alone.
     pub fn tell(&self, item: Item) {
-        if let Some(reader) = self.push(item) {
+        if let Some(reader) = self.push(std::iter::once(item)) {
             reader.wake();
         }
     }

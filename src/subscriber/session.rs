@@ -148,10 +148,14 @@ impl Session {
         // All events of a message share their topic frame, and so does what is kept of them.
         let topic = Bytes::copy_from_slice(topic);
         let mut heard = Heard::Other;
-        let mut readers = Vec::new();
+        let mut delivery = None;
         for entry in decoded.entries {
             match entry {
-                Ok(Entry::Event(event)) => self.event(&topic, event, &mut readers),
+                Ok(Entry::Event(event)) => {
+                    let delivery = delivery.get_or_insert_with(|| Delivery::to(self.readers(&topic)));
+                    self.event(&topic, event, delivery);
+                    continue;
+                }
                 Ok(Entry::Numbers(numbers)) if sync_id(&topic) == Some(numbers.sync) => {
                     heard = Heard::Synced { interval: numbers.interval };
                     self.synced(&numbers);
@@ -163,34 +167,40 @@ impl Session {
                 }
                 // Not for subscribers.
                 Ok(_) => {}
-                Err(BadEntry { message, .. }) => self.malformed(&topic, &message),
+                Err(BadEntry { message, .. }) => {
+                    delivery.iter_mut().for_each(Delivery::hand_over);
+                    self.malformed(&topic, &message);
+                }
             }
         }
-        readers.into_iter().for_each(Waker::wake);
+        if let Some(delivery) = delivery {
+            let (delivered, not_delivered) = delivery.end();
+            self.board.count(|counters| {
+                counters.events += delivered;
+                counters.not_delivered += not_delivered;
+            });
+        }
         heard
     }
 
-    /// Adds the readers that are to be woken when all events of the message are there.
-    fn event(&mut self, topic: &Bytes, event: Event, readers: &mut Vec<Waker>) {
+    fn event(&mut self, topic: &Bytes, event: Event, delivery: &mut Delivery) {
         let judgement = self.tracker.event(event.publisher, topic, event.epoch, event.sequence);
+        if judgement.restarted || judgement.missed > 0 {
+            delivery.hand_over(); // what came before it
+        }
         if judgement.restarted {
             self.restarted();
         }
         if judgement.missed > 0 {
             self.gap(topic, judgement.missed);
         }
-        self.board.count(|counters| match judgement.deliver {
-            true => counters.events += 1,
-            false => counters.not_delivered += 1,
-        });
         if !judgement.deliver {
+            delivery.not_delivered += 1;
             return;
         }
         let body = if event.body.len() < KEEP { Bytes::copy_from_slice(&event.body) } else { event.body };
-        for feed in self.readers(topic) {
-            let (topic, body, endpoint) = (topic.clone(), body.clone(), self.name.clone());
-            readers.extend(feed.push(Item::Event { topic, type_id: event.type_id, body, endpoint }));
-        }
+        let (topic, endpoint) = (topic.clone(), self.name.clone());
+        delivery.add(Item::Event { topic, type_id: event.type_id, body, endpoint });
     }
 
     /// The publisher has answered a sync, and with it all earlier ones.
@@ -278,6 +288,43 @@ impl Session {
         for feed in self.routes.values().flatten().filter(|feed| self.standing.contains(&feed.id)) {
             feed.tell(item(self.name.clone()));
         }
+    }
+}
+
+/// The events of one message, on their way to those who want them: all at once, since each time is a lock, and a reader to wake.
+struct Delivery {
+    feeds: Vec<Arc<Feed>>,
+    items: Vec<Item>,
+    readers: Vec<Waker>,
+    delivered: u64,
+    not_delivered: u64,
+}
+
+impl Delivery {
+    fn to<'a>(feeds: impl Iterator<Item = &'a Arc<Feed>>) -> Delivery {
+        let feeds = feeds.cloned().collect();
+        Delivery { feeds, items: Vec::new(), readers: Vec::new(), delivered: 0, not_delivered: 0 }
+    }
+
+    fn add(&mut self, item: Item) {
+        self.delivered += 1;
+        self.items.push(item);
+    }
+
+    /// Puts them into the inboxes.
+    fn hand_over(&mut self) {
+        let Some((last, others)) = self.feeds.split_last() else { return self.items.clear() };
+        for feed in others {
+            self.readers.extend(feed.push(self.items.iter().cloned()));
+        }
+        self.readers.extend(last.push(self.items.drain(..)));
+    }
+
+    /// Wakes the readers, whose events are all there; and tells how many were delivered, and how many were not.
+    fn end(mut self) -> (u64, u64) {
+        self.hand_over();
+        self.readers.into_iter().for_each(Waker::wake);
+        (self.delivered, self.not_delivered)
     }
 }
 
