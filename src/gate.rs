@@ -33,6 +33,7 @@ pub struct Gate {
     frames: Option<u32>,
     message_bytes: Option<u64>,
     unfinished_bytes: Option<usize>,
+    buffer_bytes: Option<usize>,
     outstanding_bytes: Option<usize>,
     outstanding_in_all: Option<usize>,
     messages: Option<Rate>,
@@ -146,6 +147,16 @@ impl Gate {
         self
     }
 
+    /// Bytes of the buffers that long messages leave behind, over all connections: one that has once had a frame of 128 KiB or more, in either direction, keeps a
+    /// buffer of that size until it ends. Beyond, the connection is closed whose buffers weigh most, by bytes times the time since its last message: a client of
+    /// this library connects again, and its calls go on. Default: 256 MiB, eight connections that have had the longest body both ways. Raise it if more clients
+    /// than that exchange their longest messages by turns.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = Some(bytes);
+        self
+    }
+
     /// Bytes that may wait to be written to one connection; with more it is closed. A single message may be longer. Default: 64 MiB, or four times
     /// [`body_limit`](crate::ServerBuilder::body_limit) if that is more: replies are produced until half of it is used. A publisher's queues stay far below it.
     #[must_use]
@@ -229,6 +240,7 @@ impl Gate {
             linger: self.linger.unwrap_or(router.linger),
             frames_limit: self.frames.unwrap_or(router.frames_limit),
             unfinished_limit: self.unfinished_bytes.unwrap_or(router.unfinished_limit),
+            buffers_limit: self.buffer_bytes.unwrap_or(router.buffers_limit),
             outstanding_limit: self.outstanding_bytes.unwrap_or(router.outstanding_limit),
             all_outstanding_limit: self.outstanding_in_all.unwrap_or(router.all_outstanding_limit),
             messages_rate: self.messages.or(router.messages_rate),

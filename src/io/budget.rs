@@ -56,9 +56,14 @@ impl Part {
         self.bytes.get()
     }
 
-    /// When it began to hold anything.
+    /// When it began to hold anything, or was last in use.
     pub fn since(&self) -> Instant {
         self.since.get()
+    }
+
+    /// What it holds is in use.
+    pub fn used(&self) {
+        self.since.set(Instant::now());
     }
 }
 

@@ -20,6 +20,8 @@ pub enum CloseReason {
     Commands,
     /// Unfinished messages took too much memory, and the stranger's weighed most.
     Unfinished,
+    /// The buffers that long messages have left behind took too much memory, and this connection's weighed most.
+    Buffers,
     /// No whole message came in time after the handshake.
     NoMessage,
     /// The stranger did not take what it was sent: too much was outstanding, or nothing moved for too long.
@@ -57,6 +59,9 @@ impl fmt::Display for CloseReason {
             CloseReason::Unfinished => {
                 f.write_str("unfinished messages took too much memory, and the peer's weighed most")
             }
+            CloseReason::Buffers => f.write_str(
+                "the buffers that long messages have left behind took too much memory, and this connection's weighed most",
+            ),
             CloseReason::NoMessage => f.write_str("the peer shook hands and then sent no message in time"),
             CloseReason::TooSlow => f.write_str("the peer does not take what it is sent"),
             CloseReason::Idle => f.write_str("the peer said nothing for too long"),
@@ -78,6 +83,7 @@ pub(super) fn count_end(counters: &mut GateCounters, reason: CloseReason) {
         CloseReason::Violation(Violation::Command) => &mut counters.bad_commands,
         CloseReason::Commands => &mut counters.too_many_commands,
         CloseReason::Unfinished => &mut counters.unfinished,
+        CloseReason::Buffers => &mut counters.buffers,
         CloseReason::NoMessage => &mut counters.no_first_message,
         CloseReason::TooSlow => &mut counters.too_slow,
         CloseReason::Idle => &mut counters.idle,

@@ -174,7 +174,7 @@ impl Dealer {
         };
         let exchange = Exchange::here().await.map_err(DialError::Local)?;
         // The bounds of one connection are all that it needs.
-        let links = Rc::new(Links::new(options.link_limits(), Sums::new(usize::MAX, usize::MAX)));
+        let links = Rc::new(Links::new(options.link_limits(), Sums::new(usize::MAX, usize::MAX, usize::MAX)));
         let link = Rc::new(Link::new(Links::number(), peer, exchange.hub.clone(), &links.limits));
         let member = exchange.enter(link.clone(), links.clone());
         let (inner, from_inner) = member.join().await.map_err(DialError::Local)?;

@@ -45,7 +45,7 @@ impl Common {
     pub fn new(options: &RouterOptions) -> Common {
         Common {
             places: Places::new(options.connections_limit, options.address_limit),
-            sums: Sums::new(options.unfinished_limit, options.all_outstanding_limit),
+            sums: Sums::new(options.unfinished_limit, options.all_outstanding_limit, options.buffers_limit),
         }
     }
 }

@@ -55,6 +55,12 @@ pub(crate) enum News {
 /// By how much what is outstanding has to change before the budget hears of it.
 const GRAIN: usize = 4 * 1024;
 
+/// Buffers of so many bytes count. The crate gathers as much anyway, where there is much to write.
+const LONG: usize = 128 * 1024;
+
+/// Buffers that were not in use for so long weigh no more than if it was longer: or a small one would go for a day's silence, and large new ones stay.
+const LONG_UNUSED: Duration = Duration::from_secs(10);
+
 /// Settings that a [`Links`] has for all of its connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkLimits {
@@ -107,6 +113,9 @@ pub(crate) struct Link {
     unfinished: Part,
     /// What the budget knows of `outstanding`.
     known_outstanding: Part,
+    /// The longest that came in and went out at once, of which buffers of that size are left; none if they are short.
+    longest: Cell<(usize, usize)>,
+    buffers: Part,
 }
 
 impl Link {
@@ -134,6 +143,8 @@ impl Link {
             paused: Cell::new(false),
             unfinished: Part::new(now),
             known_outstanding: Part::new(now),
+            longest: Cell::default(),
+            buffers: Part::new(now),
         }
     }
 
@@ -292,16 +303,18 @@ pub(crate) fn register(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
 pub(crate) struct Sums {
     unfinished: Budget,
     outstanding: Budget,
+    buffers: Budget,
     /// Changed when connections come, go or misbehave, and not by messages.
     counters: Arc<Mutex<GateCounters>>,
 }
 
 impl Sums {
-    /// With limits of bytes for unfinished messages and for what is outstanding.
-    pub fn new(unfinished: usize, outstanding: usize) -> Sums {
+    /// With limits of bytes for unfinished messages, for what is outstanding, and for buffers that are left behind.
+    pub fn new(unfinished: usize, outstanding: usize, buffers: usize) -> Sums {
         Sums {
             unfinished: Budget::new(unfinished),
             outstanding: Budget::new(outstanding),
+            buffers: Budget::new(buffers),
             counters: Arc::default(),
         }
     }
@@ -358,6 +371,7 @@ impl Links {
         let Some(link) = self.table.borrow_mut().remove(&id) else { return };
         self.sums.unfinished.set(&link.unfinished, 0);
         self.sums.outstanding.set(&link.known_outstanding, 0);
+        self.sums.buffers.set(&link.buffers, 0);
         self.count(|counters| count_end(counters, reason));
         if reason.is_fault() {
             self.complain("a connection was closed", &link.peer, &reason);
@@ -410,6 +424,44 @@ impl Links {
         });
     }
 
+    /// A message has come, of frames as long as this at most on this connection so far, or one of so many bytes goes out. The crate's buffers never shrink.
+    pub fn stretched(&self, link: &Link, inward: u64, outward: usize) {
+        let inward = usize::try_from(inward).unwrap_or(usize::MAX);
+        if inward.max(outward) < LONG {
+            return;
+        }
+        let long = |bytes: usize| if bytes < LONG { 0 } else { bytes };
+        let (before_in, before_out) = link.longest.get();
+        let longest = (before_in.max(long(inward)), before_out.max(long(outward)));
+        link.longest.set(longest);
+        link.buffers.used();
+        // One that is closing has given its part back.
+        let relays = link.order.get() == Order::Relay;
+        if relays && self.sums.buffers.set(&link.buffers, longest.0.saturating_add(longest.1)) {
+            self.relieve_buffers();
+        }
+    }
+
+    fn relieve_buffers(&self) {
+        if !self.sums.buffers.is_exceeded() {
+            return;
+        }
+        let holds = |link: &&Rc<Link>| link.order.get() == Order::Relay && link.buffers.bytes() > 0;
+        // To close the only one would help nobody: its next message makes it as large again.
+        if self.table.borrow().values().filter(holds).nth(1).is_none() {
+            return;
+        }
+        let oldest = Instant::now().checked_sub(LONG_UNUSED);
+        let part = |link: &Link| {
+            let since = link.buffers.since();
+            (link.buffers.bytes(), oldest.map_or(since, |oldest| since.max(oldest)))
+        };
+        self.relieve(&self.sums.buffers, part, |link| {
+            link.close(CloseReason::Buffers);
+            self.sums.buffers.set(&link.buffers, 0);
+        });
+    }
+
     /// Closes whose part weighs most, until the budget is kept. What other threads hold is theirs to close.
     fn relieve(&self, budget: &Budget, part: impl Fn(&Link) -> (usize, Instant), close: impl Fn(&Link)) {
         let now = Instant::now();
@@ -451,6 +503,7 @@ impl Links {
         } else if !link.held.push(size, frames) {
             return Err(SendError::Full);
         }
+        self.stretched(link, 0, size);
         self.handed_over(link, size);
         Ok(())
     }
@@ -521,6 +574,7 @@ impl Links {
         // What made it too much may be on a thread that has nothing to close.
         self.relieve_unfinished();
         self.relieve_outstanding();
+        self.relieve_buffers();
         if let Some(untold) = self.complaints.borrow_mut().remainder(self.origin.elapsed()) {
             tracing::warn!(untold, "more connections were closed");
         }

@@ -239,6 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     fn account(&mut self, messages: u64, bytes: usize) {
         if messages > 0 {
             self.link.spoke();
+            self.links.stretched(&self.link, self.inward.longest_frame(), 0);
         }
         let unfinished = usize::try_from(self.inward.unfinished()).unwrap_or(usize::MAX);
         self.links.set_unfinished(&self.link, unfinished);

@@ -69,6 +69,8 @@ pub struct RouterOptions {
     pub message_limit: u64,
     /// Bytes of unfinished messages of all strangers together; beyond, whose weighs most by bytes and time is closed. 256 MiB: sixteen of the longest frames.
     pub unfinished_limit: usize,
+    /// Bytes of the buffers that long messages have left behind, over all connections; beyond, whose weigh most by bytes and time is closed. 256 MiB.
+    pub buffers_limit: usize,
     /// Bytes that may be handed over to one connection and not written to its stranger. 64 MiB: two of the longest messages. More closes it.
     pub outstanding_limit: usize,
     /// Bytes that may be handed over to all connections together; beyond, who has taken none for longest, times what it has outstanding, is closed. 512 MiB:
@@ -109,6 +111,7 @@ impl RouterOptions {
             frames_limit: 4098,
             message_limit: 32 << 20,
             unfinished_limit: 256 << 20,
+            buffers_limit: 256 << 20,
             outstanding_limit: 64 << 20,
             all_outstanding_limit: 512 << 20,
             low_water: 64 << 10,

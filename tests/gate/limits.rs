@@ -213,6 +213,38 @@ async fn unfinished_messages_are_bounded_in_all() {
 }
 
 #[tokio::test]
+async fn buffers_that_long_messages_leave_behind_are_bounded_in_all() {
+    let options = RouterOptions { buffers_limit: 3 << 20, ..RouterOptions::router() };
+    let mut echo = Echo::start(options).await;
+    let address = echo.address;
+    blocking(move || {
+        let long = vec![7; 1 << 20]; // takes as much both ways
+        let mut small = Stranger::dealer(address, b"");
+        small.echoes(&[1; 100_000]);
+        let mut first = Stranger::dealer(address, b"");
+        first.echoes(&vec![7; 2 << 20]);
+        first.echoes(&vec![7; 2 << 20]); // more than there may be, but nobody else has any
+        let mut second = Stranger::dealer(address, b"");
+        second.echoes(&long);
+        first.hears_the_end();
+        second.echoes(&long);
+        let mut third = Stranger::dealer(address, b"");
+        third.echoes(&long); // the reply comes, whoever goes
+        let gone = has_ended(&mut second);
+        let left = if gone { &mut third } else { &mut second };
+        left.echoes(&long);
+        small.echoes(b"it never had a long one");
+    })
+    .await;
+    let mut ends = Vec::new();
+    for _ in 0..4 {
+        ends.push(echo.next_closed().await);
+    }
+    assert_eq!(ends.iter().filter(|reason| **reason == CloseReason::Buffers).count(), 2, "{ends:?}");
+    assert_eq!(echo.counters().await.buffers, 2);
+}
+
+#[tokio::test]
 async fn an_endless_row_of_pings_ends_the_connection() {
     let rate = Rate { per_second: 1, burst: 100 };
     let mut echo = Echo::start(RouterOptions { commands_rate: rate, ..RouterOptions::router() }).await;

@@ -45,6 +45,9 @@ pub struct GateCounters {
     /// Of these, closed because all unfinished messages together took more than [`Gate::unfinished_bytes`](crate::Gate::unfinished_bytes), and theirs weighed
     /// most.
     pub unfinished: u64,
+    /// Of these, closed because the buffers that long messages had left behind took more than [`Gate::buffer_bytes`](crate::Gate::buffer_bytes) together, and
+    /// theirs weighed most.
+    pub buffers: u64,
     /// Of these, closed because no whole message came within [`Gate::first_message_timeout`](crate::Gate::first_message_timeout).
     pub no_first_message: u64,
     /// Of these, closed because they were silent for longer than they might be.

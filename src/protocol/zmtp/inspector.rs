@@ -86,6 +86,7 @@ pub struct Inspector {
     bytes: u64,
     more: bool,
     messages: u64,
+    longest_frame: u64,
     command: [u8; COMMAND_LIMIT],
     violation: Option<Violation>,
 }
@@ -108,6 +109,7 @@ impl Inspector {
             bytes: 0,
             more: false,
             messages: 0,
+            longest_frame: 0,
             command: [0; COMMAND_LIMIT],
             violation: None,
         }
@@ -116,6 +118,11 @@ impl Inspector {
     /// Whole messages that went by.
     pub fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Bytes of the longest frame so far, from when its length was announced on.
+    pub fn longest_frame(&self) -> u64 {
+        self.longest_frame
     }
 
     /// Whether the next byte begins a message.
@@ -217,6 +224,7 @@ impl Inspector {
         if self.bytes > self.limits.message {
             return Err(Violation::Message);
         }
+        self.longest_frame = self.longest_frame.max(length);
         self.more = flags & MORE != 0;
         self.state = State::Body { missing: length };
         if length == 0 {

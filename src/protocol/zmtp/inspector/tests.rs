@@ -107,6 +107,18 @@ fn refuses_other_commands_and_long_ones() {
 }
 
 #[test]
+fn the_longest_frame_is_known_from_its_announcement_on_and_stays_so() {
+    let mut inspector = Inspector::new(LIMITS);
+    inspector.inspect(&[frame(MORE, 300), frame(0, 20)].concat()).unwrap();
+    assert_eq!(inspector.longest_frame(), 300);
+    let mut lengthless = Inspector::new(Limits::NONE);
+    lengthless.inspect(&[&frame(0, 20)[..], &[LONG, 0, 0, 0, 0, 1, 0, 0, 0]].concat()).unwrap();
+    assert_eq!(lengthless.longest_frame(), 1 << 24);
+    inspector.inspect(&command(b"\x04PONG")).unwrap();
+    assert_eq!(inspector.longest_frame(), 300);
+}
+
+#[test]
 fn a_frame_is_unfinished_in_full_from_its_announcement_on() {
     let mut inspector = Inspector::new(Limits::NONE);
     inspector.inspect(&[LONG | MORE, 0, 0, 0, 0, 1, 0, 0]).unwrap();

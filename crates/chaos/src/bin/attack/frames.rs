@@ -22,6 +22,12 @@ pub fn attacks() -> Vec<Attack> {
             160,
             "messages of frames without end: empty, small and large ones"
         ),
+        attack!(
+            "long-messages",
+            long_messages,
+            448,
+            "many peers that send a message as long as may be, and then nothing"
+        ),
         attack!("flags", flags, 8, "each of the 256 flags that a frame can have"),
         attack!("commands", commands, 8, "commands that nobody asked for, and PINGs that are none"),
         attack!("ping-flood", ping_flood, 16, "PINGs as fast as they go, their PONGs read"),
@@ -104,6 +110,24 @@ async fn endless_frames(field: &Field) -> Outcome {
     ];
     let peers = cases.map(|(port, length, counter)| endless(port, length, counter));
     Ok(few_at_once(peers).await?.into_iter().sum())
+}
+
+/// What a message has stretched stays so; for all together 256 MiB may, and one is on its way.
+async fn long_messages(field: &Field) -> Outcome {
+    let length = frame_limit(Port::Server);
+    let (peers, allowed) = (field.scaled(64).max(24), (256 << 20) / length);
+    let told = field.owes(Told::by(Port::Server.gate(&["buffers"]), peers as u64 - allowed));
+    let body = vec![0; length as usize];
+    let mut wires = Vec::new();
+    for _ in 0..peers {
+        let mut wire = field.join(Port::Server).await?;
+        wire.say(&long_header(0, length)).await?;
+        wire.say(&body).await?;
+        wire.is_heard().await?;
+        wires.push(wire);
+    }
+    field.over().await;
+    Ok(told)
 }
 
 async fn flags(field: &Field) -> Outcome {

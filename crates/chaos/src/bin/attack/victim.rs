@@ -123,6 +123,7 @@ fn gate(of: &str, gate: &GateCounters) -> impl Iterator<Item = String> {
         ("bad_commands", gate.bad_commands),
         ("too_many_commands", gate.too_many_commands),
         ("unfinished", gate.unfinished),
+        ("buffers", gate.buffers),
         ("no_first_message", gate.no_first_message),
         ("idle", gate.idle),
         ("too_slow", gate.too_slow),
