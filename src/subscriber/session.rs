@@ -168,17 +168,16 @@ impl Session {
                 // Not for subscribers.
                 Ok(_) => {}
                 Err(BadEntry { message, .. }) => {
-                    delivery.iter_mut().for_each(Delivery::hand_over);
+                    if let Some(delivery) = &mut delivery {
+                        self.hand_over(delivery);
+                    }
                     self.malformed(&topic, &message);
                 }
             }
         }
-        if let Some(delivery) = delivery {
-            let (delivered, not_delivered) = delivery.end();
-            self.board.count(|counters| {
-                counters.events += delivered;
-                counters.not_delivered += not_delivered;
-            });
+        if let Some(mut delivery) = delivery {
+            self.hand_over(&mut delivery);
+            delivery.readers.into_iter().for_each(Waker::wake);
         }
         heard
     }
@@ -186,7 +185,7 @@ impl Session {
     fn event(&mut self, topic: &Bytes, event: Event, delivery: &mut Delivery) {
         let judgement = self.tracker.event(event.publisher, topic, event.epoch, event.sequence);
         if judgement.restarted || judgement.missed > 0 {
-            delivery.hand_over(); // what came before it
+            self.hand_over(delivery); // what came before it
         }
         if judgement.restarted {
             self.restarted();
@@ -200,7 +199,21 @@ impl Session {
         }
         let body = if event.body.len() < KEEP { Bytes::copy_from_slice(&event.body) } else { event.body };
         let (topic, endpoint) = (topic.clone(), self.name.clone());
-        delivery.add(Item::Event { topic, type_id: event.type_id, body, endpoint });
+        delivery.items.push(Item::Event { topic, type_id: event.type_id, body, endpoint });
+    }
+
+    /// Puts events into the inboxes, and has counted them by the time that somebody reads one.
+    fn hand_over(&self, delivery: &mut Delivery) {
+        let Delivery { feeds, items, readers, not_delivered } = delivery;
+        self.board.count(|counters| {
+            counters.events += items.len() as u64;
+            counters.not_delivered += std::mem::take(not_delivered);
+        });
+        let Some((last, others)) = feeds.split_last() else { return items.clear() };
+        for feed in others {
+            readers.extend(feed.push(items.iter().cloned()));
+        }
+        readers.extend(last.push(items.drain(..)));
     }
 
     /// The publisher has answered a sync, and with it all earlier ones.
@@ -295,36 +308,14 @@ impl Session {
 struct Delivery {
     feeds: Vec<Arc<Feed>>,
     items: Vec<Item>,
+    /// To be woken when all are there.
     readers: Vec<Waker>,
-    delivered: u64,
     not_delivered: u64,
 }
 
 impl Delivery {
     fn to<'a>(feeds: impl Iterator<Item = &'a Arc<Feed>>) -> Delivery {
-        let feeds = feeds.cloned().collect();
-        Delivery { feeds, items: Vec::new(), readers: Vec::new(), delivered: 0, not_delivered: 0 }
-    }
-
-    fn add(&mut self, item: Item) {
-        self.delivered += 1;
-        self.items.push(item);
-    }
-
-    /// Puts them into the inboxes.
-    fn hand_over(&mut self) {
-        let Some((last, others)) = self.feeds.split_last() else { return self.items.clear() };
-        for feed in others {
-            self.readers.extend(feed.push(self.items.iter().cloned()));
-        }
-        self.readers.extend(last.push(self.items.drain(..)));
-    }
-
-    /// Wakes the readers, whose events are all there; and tells how many were delivered, and how many were not.
-    fn end(mut self) -> (u64, u64) {
-        self.hand_over();
-        self.readers.into_iter().for_each(Waker::wake);
-        (self.delivered, self.not_delivered)
+        Delivery { feeds: feeds.cloned().collect(), items: Vec::new(), readers: Vec::new(), not_delivered: 0 }
     }
 }
 
