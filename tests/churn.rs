@@ -5,7 +5,8 @@
 //!
 //! Method: strangers on plain threads connect to an echoing router over TCP and a Unix socket, and leave before the handshake, in it, after
 //! an echo, or by a reset with replies queued, while a dealer talks to the router all the time from a two-worker runtime. At the end every connection
-//! is accounted for and resident memory is about what it was after the first tenth. `SELFSAME_CHURN=100000` makes it a hundred thousand.
+//! is accounted for and resident memory is about what it was after the first tenth. And dealers come and go in the same way, all on one thread.
+//! `SELFSAME_CHURN=100000` makes it a hundred thousand.
 
 #[path = "gate/stranger.rs"]
 #[allow(dead_code)]
@@ -13,6 +14,7 @@ mod stranger;
 #[path = "transport/mod.rs"]
 mod transport;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -62,6 +64,66 @@ async fn connections_come_and_go() {
     assert_eq!((tcp.turned_away, tcp.accept_errors, ipc.turned_away, ipc.accept_errors), (0, 0, 0, 0));
     assert!(tcp.renewals > 0 && ipc.renewals > 0);
     assert!(growth <= GROWTH, "{growth} MiB");
+}
+
+/// All dealers of a thread share what is behind their gates, so one that has gone must leave nothing there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dealers_come_and_go() {
+    let total = connections();
+    let echo = Echo::start("tcp://127.0.0.1:0".parse().unwrap(), RouterOptions::router()).await;
+    let endpoint = echo.endpoint.clone();
+    let io = IoThread::start("churn-dealers").unwrap();
+    let churned = io.run(move || async move {
+        let mut old = VecDeque::new();
+        let mut before = (0, 0);
+        for number in 0..total {
+            let mut dealer = Dealer::dial(&endpoint, DealerOptions::dealer()).await.unwrap();
+            match number % 4 {
+                0 => drop(dealer), // it has said nothing
+                1 => {
+                    dealer.send(vec![Bytes::from(vec![1; 100_000])]).unwrap(); // and goes before it is answered, or all is written
+                }
+                2 => {
+                    echoes(&mut dealer).await;
+                    dealer.close().await;
+                }
+                _ => {
+                    echoes(&mut dealer).await;
+                    old.push_back(dealer);
+                }
+            }
+            if old.len() > 20 {
+                let mut oldest = old.pop_front().unwrap();
+                echoes(&mut oldest).await;
+            }
+            if number == total / 10 {
+                before = (resident(), descriptors());
+            }
+        }
+        echoes(old.back_mut().unwrap()).await;
+        drop(old);
+        (before, resident())
+    });
+    let ((before, open), after) =
+        tokio::time::timeout(10 * PATIENCE, churned).await.expect("it hangs").unwrap();
+    echo.settled(total).await;
+    assert!(after.saturating_sub(before) <= GROWTH, "{before} MiB, then {after} MiB");
+    drop(io);
+    // The other test opens some meanwhile; but one for each dealer would be far more.
+    assert!(descriptors() < open + total / 10, "{open} descriptors, then {}", descriptors());
+}
+
+async fn echoes(dealer: &mut Dealer) {
+    dealer.send(vec![Bytes::from_static(b"still there?")]).unwrap();
+    match tokio::time::timeout(PATIENCE, dealer.next()).await.expect("the router hangs") {
+        DealerEvent::Message(frames) => assert_eq!(frames, ["still there?"]),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Open descriptors of this process.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// One router that sends back what it hears.
