@@ -11,13 +11,13 @@ mod stranger;
 mod transport;
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use selfsame::io::RouterOptions;
+use selfsame::io::{Dealer, DealerOptions, DialError, Endpoint, IoThread, RouterOptions};
 use socket2::{Domain, Socket, Type};
 use stranger::{Echo, PATIENCE, Stranger, blocking, greeting, ready};
 use tokio::sync::Mutex;
@@ -66,6 +66,59 @@ async fn with_200_descriptors() {
     one.until(|counters| counters.closed == first.opened).await;
     other.until(|counters| counters.closed == second.opened).await;
     blocking(move || addresses.map(|address| Stranger::dealer(address, b"").echoes(b"room again"))).await;
+}
+
+#[tokio::test]
+async fn dialling_fails_at_once_while_there_are_no_descriptors() {
+    let _alone = ALONE.lock().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                std::thread::yield_now(); // it has no descriptor either
+                continue;
+            };
+            std::thread::spawn(move || {
+                let mut guest = Stranger(stream);
+                let greeted = guest.0.write_all(&[&greeting()[..], &ready("ROUTER", b"")].concat());
+                let _ = greeted.and_then(|()| std::io::copy(&mut guest.0, &mut std::io::sink()));
+            });
+        }
+    });
+    let io = IoThread::start("test-dealer").unwrap();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let dial = || {
+        let endpoint = endpoint.clone();
+        let options =
+            DealerOptions { handshake_timeout: Duration::from_millis(300), ..DealerOptions::dealer() };
+        let dialled = io.run(move || async move { Dealer::dial(&endpoint, options).await.map(drop) });
+        async { tokio::time::timeout(Duration::from_secs(5), dialled).await.expect("it spins").unwrap() }
+    };
+    let first = endpoint.clone();
+    // It stays: all lazy things are set up, and it gives no descriptors back.
+    drop(io.run(move || async move {
+        let _first = Dealer::dial(&first, DealerOptions::dealer()).await.unwrap();
+        tell.send(()).unwrap();
+        std::future::pending::<()>().await;
+    }));
+    told.await.unwrap();
+    let usual = getrlimit(Resource::Nofile);
+    // None is left below the last of these.
+    let fillers: Vec<_> = (0..50).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let lowest_free = fillers.iter().map(|filler| filler.as_raw_fd()).max().unwrap() + 1;
+    // Which of those that it takes is the first not to be there depends on what others give back meanwhile.
+    for more in (0..8).cycle().take(80) {
+        let current = Some((lowest_free + more) as u64);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum: usual.maximum }).unwrap();
+        let dialled = dial().await;
+        setrlimit(Resource::Nofile, usual).unwrap();
+        if let Err(DialError::Connect(error) | DialError::Local(error)) = dialled {
+            assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()), "{error}");
+        }
+    }
+    drop(fillers);
+    dial().await.unwrap();
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub enum CloseReason {
     TooSlow,
     /// It said nothing for longer than it was allowed to.
     Idle,
-    /// The owner of the socket closed it.
+    /// The owner of the socket closed it, or dropped what it had dialled.
     Requested,
     /// The socket itself was drained or dropped.
     Released,

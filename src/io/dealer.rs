@@ -1,4 +1,4 @@
-//! A socket that dials: one connection behind a gate of its own, which it shares with nobody, and joined to the thread's [`Exchange`].
+//! A socket that dials: one connection, which is joined to the thread's [`Exchange`] behind a gate of its own.
 //!
 //! It does not reconnect: when the connection ends it is over, and its owner dials another.
 
@@ -154,7 +154,7 @@ impl Dealer {
     /// Connects and shakes hands. To be called on an [`IoThread`](super::IoThread).
     ///
     /// # Errors
-    /// As [`DialError`] says; within the two time-outs.
+    /// As [`DialError`] says; within the two time-outs, and ten seconds for this side, which takes a moment unless its thread is in trouble.
     pub async fn dial(endpoint: &Endpoint, options: DealerOptions) -> Result<Dealer, DialError> {
         #[cfg(feature = "tls")]
         super::tls::check(endpoint, options.tls.is_some(), "DealerOptions::tls")
@@ -207,7 +207,10 @@ impl Dealer {
             return Poll::Pending;
         }
         self.links.register_owner(cx);
-        // The end is told when all that came before it is in the mailbox.
+        if let Some(News::Writable(_)) = self.links.next_news_if(|news| matches!(news, News::Writable(_))) {
+            return Poll::Ready(DealerEvent::Writable);
+        }
+        // The end comes after all that came before it.
         if let Some(frames) = self.mailbox.take() {
             return Poll::Ready(DealerEvent::Message(frames));
         }
@@ -255,6 +258,7 @@ impl Dealer {
 impl Drop for Dealer {
     fn drop(&mut self) {
         self.link.close(CloseReason::Requested);
+        self.mailbox.close();
         self.exchange.deal();
     }
 }

@@ -4,17 +4,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
 
-use super::inner::{Folder, INNER_TIMEOUT, connect, socket_options};
+use super::inner::{INNER_TIMEOUT, Listening, connect, socket_options};
 use crate::protocol::ConnectionId;
 
 /// How many connections may wait for the crate's accept loop; the system may allow fewer.
@@ -24,12 +22,12 @@ const BACKLOG: i32 = 4096;
 pub(crate) struct Hub {
     /// None: it was closed.
     socket: RefCell<Option<zeromq::RouterSocket>>,
-    folder: Folder,
+    listening: Listening,
     joined: Cell<u64>,
 }
 
 /// Why a message was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum NotTaken {
     /// There is no such connection, or it cannot be sent.
     Gone,
@@ -39,23 +37,19 @@ pub(crate) enum NotTaken {
 
 impl Hub {
     pub async fn open() -> io::Result<Rc<Hub>> {
-        let folder = Folder::new()?;
-        let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        listener.bind(&SockAddr::unix(folder.socket())?)?;
-        listener.listen(BACKLOG)?;
+        let (listening, listener) = Listening::begin(BACKLOG)?;
         let mut socket = zeromq::RouterSocket::with_options(socket_options());
-        socket.bind_listener(StdUnixListener::from(listener)).await.map_err(io::Error::other)?;
-        Ok(Rc::new(Hub { socket: RefCell::new(Some(socket)), folder, joined: Cell::new(0) }))
+        socket.bind_listener(listener).await.map_err(io::Error::other)?;
+        Ok(Rc::new(Hub { socket: RefCell::new(Some(socket)), listening, joined: Cell::new(0) }))
     }
 
     /// Joins a connection to it; returns the private side, and what was read there already. The first message that comes of the connection is not the
     /// stranger's: it tells that the ROUTER knows the connection now, and can send to it.
     pub async fn join(&self, id: ConnectionId) -> io::Result<(UnixStream, Vec<u8>)> {
-        self.joined.set(self.joined.get() + 1);
-        let path = self.folder.socket();
+        self.joined.set(self.joined.get().saturating_add(1));
         // Boxed: what it takes is given back when it is done, and the connection may stay for days.
-        let connecting = Box::pin(timeout(INNER_TIMEOUT, connect(&path, id.0)));
-        connecting.await?.map_err(io::Error::other)
+        let connecting = Box::pin(timeout(INNER_TIMEOUT, connect(&self.listening, id.0)));
+        Ok(connecting.await??)
     }
 
     /// How many connections were joined to it. It keeps some 110 bytes of each for ever, which is why hubs are renewed.
@@ -63,10 +57,9 @@ impl Hub {
         self.joined.get()
     }
 
-    /// As if so many connections had been joined to it.
-    #[cfg(test)]
+    /// As if so many more connections had been joined to it.
     pub fn wear_out(&self, connections: u64) {
-        self.joined.set(self.joined.get() + connections);
+        self.joined.set(self.joined.get().saturating_add(connections));
     }
 
     /// Gives it a message for a connection. Never waits.

@@ -1,11 +1,15 @@
-//! The private side of a gate: a Unix socket in a folder that only this user may enter, and the handshake with the crate's socket.
+//! The private side of a gate: a Unix socket that nobody else can reach, and the handshake with the crate's socket.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -34,18 +38,46 @@ pub(crate) fn socket_options() -> zeromq::SocketOptions {
     options
 }
 
-/// A folder that goes when it is dropped, with room for a Unix socket.
-pub(crate) struct Folder(TempDir);
+/// A listening socket, and the way to it.
+pub(crate) struct Listening {
+    path: PathBuf,
+    /// By this descriptor, and under no name: nobody else gets there, and nothing is left behind, however the process ends.
+    _inode: Option<OwnedFd>,
+    /// Or by its name, where the system has no such way.
+    _folder: Option<TempDir>,
+}
 
-impl Folder {
-    pub fn new() -> io::Result<Folder> {
+impl Listening {
+    pub fn begin(backlog: i32) -> io::Result<(Listening, UnixListener)> {
         // Mode 0700 is what `tempfile` makes folders with.
-        tempfile::Builder::new().prefix("selfsame-").tempdir().map(Folder)
+        let folder = tempfile::Builder::new().prefix("selfsame-").tempdir()?;
+        let name = folder.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        listener.bind(&SockAddr::unix(&name)?)?;
+        listener.listen(backlog)?;
+        let listening = match by_descriptor(&name) {
+            Some((inode, path)) => Listening { path, _inode: Some(inode), _folder: None },
+            None => Listening { path: name, _inode: None, _folder: Some(folder) },
+        };
+        Ok((listening, listener.into()))
     }
+}
 
-    pub fn socket(&self) -> PathBuf {
-        self.0.path().join("socket")
-    }
+/// A way to a socket that remains when it has no name any more.
+#[cfg(target_os = "linux")]
+fn by_descriptor(name: &Path) -> Option<(OwnedFd, PathBuf)> {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{Mode, OFlags, open};
+
+    let inode = open(name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", inode.as_raw_fd()));
+    path.exists().then_some((inode, path))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn by_descriptor(_name: &Path) -> Option<(OwnedFd, PathBuf)> {
+    None
 }
 
 /// Why a handshake came to nothing.
@@ -58,6 +90,15 @@ pub(crate) enum ShakeError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Tls(#[from] super::tls::TlsError),
+}
+
+impl From<ShakeError> for io::Error {
+    fn from(error: ShakeError) -> Self {
+        match error {
+            ShakeError::Io(error) => error,
+            other => io::Error::other(other),
+        }
+    }
 }
 
 impl ShakeError {
@@ -117,17 +158,20 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<
     stream.flush().await
 }
 
-/// Connects to the crate's ROUTER at `path` as a DEALER of this identity.
+/// Connects to the crate's ROUTER as a DEALER of this identity.
 ///
 /// The first message on it is ours, one empty frame: when it comes out of the ROUTER, the ROUTER knows the connection and can send to it.
-pub(crate) async fn connect(path: &Path, identity: u64) -> Result<(UnixStream, Vec<u8>), ShakeError> {
+pub(crate) async fn connect(to: &Listening, identity: u64) -> Result<(UnixStream, Vec<u8>), ShakeError> {
+    // The crate is to have a descriptor to accept it with: without one it would try again and again, and the thread do nothing else.
+    let spare = File::open("/dev/null")?;
     let mut stream = loop {
-        match UnixStream::connect(path).await {
+        match UnixStream::connect(&to.path).await {
             // The backlog is full; it is this thread that empties it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
             other => break other?,
         }
     };
+    drop(spare);
     let handshake = Handshake::new(SocketType::Dealer, &identity.to_be_bytes());
     let (_, beyond) = shake(&mut stream, handshake).await?;
     stream.write_all(ANNOUNCEMENT).await?;

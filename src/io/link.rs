@@ -541,7 +541,12 @@ impl Links {
     }
 
     pub fn next_news(&self) -> Option<News> {
-        self.news.borrow_mut().pop_front()
+        self.next_news_if(|_| true)
+    }
+
+    pub fn next_news_if(&self, wanted: impl FnOnce(&News) -> bool) -> Option<News> {
+        let mut news = self.news.borrow_mut();
+        if news.front().is_some_and(wanted) { news.pop_front() } else { None }
     }
 
     pub fn register_owner(&self, cx: &Context<'_>) {

@@ -188,7 +188,7 @@ impl Router {
     /// Binds, and accepts from now on. To be called on an [`IoThread`](super::IoThread).
     ///
     /// # Errors
-    /// The address is taken, is not this machine's, or may not be bound; or there is no place for the private folder.
+    /// The address is taken, is not this machine's, or may not be bound; or there is no folder for temporary files.
     pub async fn bind(endpoint: &Endpoint, options: RouterOptions) -> io::Result<Router> {
         #[cfg(feature = "tls")]
         super::tls::check(endpoint, options.tls.is_some(), "RouterOptions::tls").map_err(io::Error::other)?;
