@@ -2,7 +2,7 @@
 //!
 //! A look-up costs one hash for each *length* that occurs among the prefixes and is not longer than the topic frame, however many prefixes
 //! there are. It is not a trie: real prefixes are whole topics or whole keys, so few lengths occur, and a hostile set of them costs at most
-//! as many hashes as a topic frame has bytes.
+//! as many hashes as a topic frame has bytes. Peers choose them: the hash has a random seed, so none can prepare prefixes that collide.
 
 use bytes::Bytes;
 use hashbrown::HashMap;
