@@ -42,7 +42,7 @@ macro_rules! kill_point {
 #[cfg(feature = "sabotage")]
 macro_rules! visit {
     ($part:literal, $($what:tt)+) => {
-        $crate::sabotage::reached($part, format!($($what)+))
+        $crate::sabotage::reached($part, || format!($($what)+))
     };
 }
 
@@ -192,17 +192,22 @@ mod switched_on {
     pub type Visits = BTreeMap<(&'static str, String), u64>;
 
     thread_local! {
-        static VISITS: RefCell<Visits> = const { RefCell::new(BTreeMap::new()) };
+        /// None as long as nobody asks: what is attacked and killed has other things to do.
+        static VISITS: RefCell<Option<Visits>> = const { RefCell::new(None) };
     }
 
     /// This was reached once more, by this thread.
-    pub fn reached(part: &'static str, what: String) {
-        VISITS.with_borrow_mut(|visits| *visits.entry((part, what)).or_default() += 1);
+    pub fn reached(part: &'static str, what: impl FnOnce() -> String) {
+        VISITS.with_borrow_mut(|visits| {
+            if let Some(visits) = visits {
+                *visits.entry((part, what())).or_default() += 1;
+            }
+        });
     }
 
-    /// What this thread has reached since it was last asked.
+    /// What this thread has reached since it was last asked; it is counted from the first time on.
     pub fn visits() -> Visits {
-        VISITS.take()
+        VISITS.replace(Some(BTreeMap::new())).unwrap_or_default()
     }
 
     static ARMED: AtomicBool = AtomicBool::new(false);
