@@ -18,7 +18,6 @@ use crate::protocol::wire::{Segments, aligned};
 /// need out of them ([`read`](Message::read) makes that one expression) and await afterwards.
 pub struct Message<T> {
     reader: message::Reader<Segments<Bytes>>,
-    body: Bytes,
     of: PhantomData<fn() -> T>,
 }
 
@@ -39,14 +38,14 @@ impl<T> Message<T> {
             traversal_limit_in_words: Some(traversal_limit_in_words(body.len())),
             nesting_limit: NESTING_LIMIT,
         };
-        let checked = message::Reader::new(Segments::new(body.clone(), limited)?, limited);
+        let checked = message::Reader::new(Segments::new(body, limited)?, limited);
         checked.get_root::<capnp::any_pointer::Reader<'_>>()?.target_size()?;
-        Self::trusted(checked.into_segments(), body)
+        Ok(Self::checked(checked.into_segments()))
     }
 
-    fn trusted(segments: Segments<Bytes>, body: Bytes) -> capnp::Result<Self> {
+    fn checked(segments: Segments<Bytes>) -> Self {
         let unlimited = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
-        Ok(Message { reader: message::Reader::new(segments, unlimited), body, of: PhantomData })
+        Message { reader: message::Reader::new(segments, unlimited), of: PhantomData }
     }
 
     /// The same content always gives the same bytes, whoever laid the message out.
@@ -57,7 +56,7 @@ impl<T> Message<T> {
 
     /// The message in stream framing, as it travelled.
     pub fn as_bytes(&self) -> &Bytes {
-        &self.body
+        self.reader.get_segments().bytes()
     }
 }
 
@@ -81,15 +80,13 @@ impl<T: Owned> Message<T> {
 
 impl<T> Clone for Message<T> {
     fn clone(&self) -> Self {
-        let options = ReaderOptions { traversal_limit_in_words: None, nesting_limit: NESTING_LIMIT };
-        let segments = Segments::new(self.body.clone(), options).expect("checked when the message was made");
-        Self::trusted(segments, self.body.clone()).expect("checked when the message was made")
+        Self::checked(self.reader.get_segments().clone())
     }
 }
 
 impl<T> fmt::Debug for Message<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Message<{}>({} bytes)", std::any::type_name::<T>(), self.body.len())
+        write!(f, "Message<{}>({} bytes)", std::any::type_name::<T>(), self.as_bytes().len())
     }
 }
 

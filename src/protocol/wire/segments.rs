@@ -1,43 +1,69 @@
 //! The segments of a message that was received: nearly always one.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use capnp::message::{ReaderOptions, ReaderSegments};
 use capnp::serialize::{BufferSegments, NoAllocBufferSegments};
 
-/// A message in stream framing. One segment costs no allocation; of several there is a table, or each look at one would be a walk past those before it.
-pub(crate) enum Segments<T> {
-    One(NoAllocBufferSegments<T>),
-    Many(BufferSegments<T>),
+/// A message in stream framing, and where in it its segments are.
+#[derive(Clone, Debug)]
+pub(crate) struct Segments<T> {
+    bytes: T,
+    places: Places,
 }
 
-impl<T: AsRef<[u8]> + Deref<Target = [u8]>> Segments<T> {
+/// Of one segment this costs no allocation; of several there is a table, or each look at one would be a walk past those before it.
+#[derive(Clone, Debug)]
+enum Places {
+    One(Range<usize>),
+    Many(Box<[Range<usize>]>),
+}
+
+impl<T: Deref<Target = [u8]>> Segments<T> {
     /// Reads the table at the beginning of `bytes`, which are aligned to 8.
     ///
     /// # Errors
     /// If there is none, or it names more than there is.
     pub fn new(bytes: T, options: ReaderOptions) -> capnp::Result<Self> {
         // The number of segments, less one, is what a message begins with.
-        if bytes.starts_with(&[0; 4]) {
-            NoAllocBufferSegments::from_buffer(bytes, options).map(Segments::One)
+        let places = if bytes.starts_with(&[0; 4]) {
+            let table = NoAllocBufferSegments::from_buffer(&bytes[..], options)?;
+            Places::One(place(&bytes, table.get_segment(0)))
         } else {
-            BufferSegments::new(bytes, options).map(Segments::Many)
-        }
+            let table = BufferSegments::new(&bytes[..], options)?;
+            Places::Many((0..table.len()).map(|id| place(&bytes, table.get_segment(id as u32))).collect())
+        };
+        Ok(Segments { bytes, places })
+    }
+
+    /// All of it, in stream framing.
+    pub fn bytes(&self) -> &T {
+        &self.bytes
     }
 }
 
-impl<T: AsRef<[u8]> + Deref<Target = [u8]>> ReaderSegments for Segments<T> {
+/// Where this piece of `bytes` is.
+fn place(bytes: &[u8], piece: Option<&[u8]>) -> Range<usize> {
+    piece.map_or(0..0, |piece| {
+        let start = piece.as_ptr().addr() - bytes.as_ptr().addr();
+        start..start + piece.len()
+    })
+}
+
+impl<T: Deref<Target = [u8]>> ReaderSegments for Segments<T> {
     fn get_segment(&self, id: u32) -> Option<&[u8]> {
-        match self {
-            Segments::One(one) => one.get_segment(id),
-            Segments::Many(many) => many.get_segment(id),
-        }
+        let places = match &self.places {
+            Places::One(place) => std::slice::from_ref(place),
+            Places::Many(places) => places,
+        };
+        let place = places.get(id as usize)?;
+        self.bytes.get(place.clone())
     }
 
     fn len(&self) -> usize {
-        match self {
-            Segments::One(_) => 1,
-            Segments::Many(many) => many.len(),
+        match &self.places {
+            Places::One(_) => 1,
+            Places::Many(places) => places.len(),
         }
     }
 }
