@@ -4,6 +4,7 @@
 //! numbers of its events into gaps and restarts. What this is not: a mailbox. Events that were published before a subscription stood, or while the
 //! publisher could not be reached, do not come later; how many they were is told as a gap.
 
+mod bodies;
 mod counters;
 mod driver;
 mod feed;

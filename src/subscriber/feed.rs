@@ -3,7 +3,7 @@
 //! State alone, under locks that are held for moments: the drivers compare it with what they have told their publishers, so nothing is lost
 //! between them and no command has to wait.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -73,20 +73,19 @@ impl Feed {
         }
     }
 
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+    /// Moves some of what waits to `items`, which are empty. Ready without any: nothing more will come.
+    pub fn poll(&self, cx: &mut Context<'_>, items: &mut VecDeque<Item>) -> Poll<()> {
         let mut reading = lock(&self.inbox);
-        match reading.inbox.pop() {
-            Some(item) => Poll::Ready(Some(item)),
-            None if reading.ended => Poll::Ready(None),
-            None => {
-                if planted!(ReaderRegistersLate) {
-                    drop(reading);
-                    reading = lock(&self.inbox);
-                }
-                reading.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        reading.inbox.take(items);
+        if !items.is_empty() || reading.ended {
+            return Poll::Ready(());
         }
+        if planted!(ReaderRegistersLate) {
+            drop(reading);
+            reading = lock(&self.inbox);
+        }
+        reading.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Nothing more will come.

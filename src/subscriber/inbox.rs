@@ -10,6 +10,9 @@ use bytes::Bytes;
 /// What an item costs besides its bytes.
 const ITEM_OVERHEAD: usize = 128;
 
+/// What is taken at once, in the same bytes: some dozens of small events.
+const AT_ONCE: usize = 8 * 1024;
+
 /// Topic frames whose losses are counted one by one, while nobody reads; those of further ones are counted together.
 const LOST_LIMIT: usize = 1_024;
 
@@ -93,7 +96,7 @@ impl Inbox {
         self.items.push_back(item);
     }
 
-    pub fn pop(&mut self) -> Option<Item> {
+    fn pop(&mut self) -> Option<Item> {
         if let Some(endpoint) = self.restarted.pop_first() {
             return Some(Item::Restarted(endpoint));
         }
@@ -106,6 +109,17 @@ impl Inbox {
         let item = self.items.pop_front()?;
         self.bytes -= item.cost();
         Some(item)
+    }
+
+    /// Moves what comes next to the end of `items`: so much that the way there hardly counts, and one at least.
+    pub fn take(&mut self, items: &mut VecDeque<Item>) {
+        let mut bytes = 0;
+        while bytes < AT_ONCE
+            && let Some(item) = self.pop()
+        {
+            bytes += item.cost();
+            items.push_back(item);
+        }
     }
 
     /// Forgets all.
@@ -184,12 +198,15 @@ mod tests {
                 Some(Item::Gap { missed, .. }) => told += missed,
                 _ => {}
             };
-            for (key, pop) in pushes {
+            let mut taken = VecDeque::new();
+            for (key, take) in pushes {
                 let topic = Bytes::from(format!("t/{key}"));
                 inbox.push(Item::Event { topic, type_id: 1, body: Bytes::new(), endpoint: "e".into() });
                 pushed += 1;
-                if pop {
-                    count(inbox.pop());
+                if take {
+                    inbox.take(&mut taken);
+                    prop_assert!(!taken.is_empty() && taken.len() <= AT_ONCE / ITEM_OVERHEAD);
+                    taken.drain(..).for_each(|item| count(Some(item)));
                 }
                 prop_assert!(inbox.bytes <= limit.max(ITEM_OVERHEAD + 8) && inbox.lost.len() <= LOST_LIMIT);
             }

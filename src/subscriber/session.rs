@@ -9,14 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::bodies::Bodies;
 use super::feed::{Board, Feed};
 use super::inbox::Item;
 use crate::protocol::fanout::{BEACON, sync_id, sync_topic};
 use crate::protocol::sequence::{Learned, TOPIC_LIMIT, Tracker};
 use crate::protocol::wire::{self, BadEntry, Entry, Event, Limits, Numbers};
-
-/// A body of this many bytes is kept as it came. A smaller one is copied: it would keep a read buffer of 64 KiB alive.
-const KEEP: usize = 16 * 1024;
 
 /// What a message meant to the connection itself.
 pub(super) enum Heard {
@@ -149,11 +147,12 @@ impl Session {
         let topic = Bytes::copy_from_slice(topic);
         let mut heard = Heard::Other;
         let mut delivery = None;
+        let mut bodies = Bodies::of(&decoded.entries);
         for entry in decoded.entries {
             match entry {
                 Ok(Entry::Event(event)) => {
                     let delivery = delivery.get_or_insert_with(|| Delivery::to(self.readers(&topic)));
-                    self.event(&topic, event, delivery);
+                    self.event(&topic, event, &mut bodies, delivery);
                     continue;
                 }
                 Ok(Entry::Numbers(numbers)) if sync_id(&topic) == Some(numbers.sync) => {
@@ -182,7 +181,7 @@ impl Session {
         heard
     }
 
-    fn event(&mut self, topic: &Bytes, event: Event, delivery: &mut Delivery) {
+    fn event(&mut self, topic: &Bytes, event: Event, bodies: &mut Bodies, delivery: &mut Delivery) {
         let judgement = self.tracker.event(event.publisher, topic, event.epoch, event.sequence);
         if judgement.restarted || judgement.missed > 0 {
             self.hand_over(delivery); // what came before it
@@ -197,8 +196,8 @@ impl Session {
             delivery.not_delivered += 1;
             return;
         }
-        let body = if event.body.len() < KEEP { Bytes::copy_from_slice(&event.body) } else { event.body };
         let (topic, endpoint) = (topic.clone(), self.name.clone());
+        let body = bodies.keep(event.body);
         delivery.items.push(Item::Event { topic, type_id: event.type_id, body, endpoint });
     }
 

@@ -1,11 +1,12 @@
 //! A stream of events: what is read from it, and what can be wrong with one.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
@@ -90,12 +91,14 @@ pub enum EventError {
 pub struct Subscription<T> {
     subscriber: Subscriber,
     feed: Arc<Feed>,
+    /// Out of the inbox, and not given out yet.
+    taken: VecDeque<Item>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Subscription<T> {
     pub(super) fn new(subscriber: Subscriber, feed: Arc<Feed>) -> Self {
-        Subscription { subscriber, feed, of: PhantomData }
+        Subscription { subscriber, feed, taken: VecDeque::new(), of: PhantomData }
     }
 
     /// What it got so far.
@@ -115,7 +118,10 @@ impl<T: Topic> Subscription<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event<T>, EventError>>> {
-        self.feed.poll(cx).map(|item| item.map(event))
+        if self.taken.is_empty() {
+            ready!(self.feed.poll(cx, &mut self.taken));
+        }
+        Poll::Ready(self.taken.pop_front().map(event))
     }
 }
 
