@@ -21,7 +21,6 @@ use super::held::encoded_size;
 use super::hub::Hub;
 use super::inner::INNER_TIMEOUT;
 use super::link::{Link, Links, register};
-use super::stream::is_want;
 use super::turns::come_back;
 use crate::protocol::ConnectionId;
 
@@ -151,22 +150,13 @@ impl Member {
     pub async fn join(&self) -> io::Result<(UnixStream, Vec<u8>)> {
         let Mailbox { link, links, .. } = &*self.mailbox;
         let hub = &self.exchange.hub;
-        let joining = async {
-            let joined = hub.join(link.id).await?;
-            let known = poll_fn(|cx| {
-                links.register_owner(cx);
-                if link.announced.get() { Poll::Ready(()) } else { Poll::Pending }
-            });
-            known.await;
-            Ok(joined)
-        };
-        let joined = timeout(INNER_TIMEOUT, joining).await.map_err(io::Error::from).flatten();
-        // Something is wrong with the hub; the next connection is to have another. Only for want of descriptors another would be no better.
-        joined.inspect_err(|error| {
-            if error.raw_os_error().is_none() || !is_want(error) {
-                hub.wear_out(CONNECTIONS);
-            }
-        })
+        let joined = hub.join(link.id).await?;
+        let known = poll_fn(|cx| {
+            links.register_owner(cx);
+            if link.announced.get() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        timeout(INNER_TIMEOUT, known).await.inspect_err(|_| hub.retire())?;
+        Ok(joined)
     }
 }
 
@@ -228,9 +218,8 @@ mod tests {
             let (first, second) = tokio::join!(Exchange::here(), Exchange::here());
             let (first, second) = (first.unwrap(), second.unwrap());
             assert!(Rc::ptr_eq(&first, &second), "two tasks at once");
-            first.hub.wear_out(CONNECTIONS - 1);
             assert!(Rc::ptr_eq(&first, &Exchange::here().await.unwrap()));
-            first.hub.wear_out(1);
+            first.hub.retire();
             first.deal();
             let renewed = Exchange::here().await.unwrap();
             assert!(!Rc::ptr_eq(&first, &renewed));

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use zeromq::{Socket as _, SocketRecv, SocketSend, ZmqMessage};
 
 use super::inner::{INNER_TIMEOUT, Listening, connect, socket_options};
+use super::stream::is_want;
 use crate::protocol::ConnectionId;
 
 /// How many connections may wait for the crate's accept loop; the system may allow fewer.
@@ -49,7 +50,13 @@ impl Hub {
         self.joined.set(self.joined.get().saturating_add(1));
         // Boxed: what it takes is given back when it is done, and the connection may stay for days.
         let connecting = Box::pin(timeout(INNER_TIMEOUT, connect(&self.listening, id.0)));
-        Ok(connecting.await??)
+        let joined =
+            connecting.await.map_err(io::Error::from).and_then(|joined| joined.map_err(io::Error::from));
+        joined.inspect_err(|error| match error.raw_os_error() {
+            // For want of descriptors, or of a place in the queue: another hub would be no better.
+            Some(_) if is_want(error) || error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => self.retire(),
+        })
     }
 
     /// How many connections were joined to it. It keeps some 110 bytes of each for ever, which is why hubs are renewed.
@@ -57,9 +64,9 @@ impl Hub {
         self.joined.get()
     }
 
-    /// As if so many more connections had been joined to it.
-    pub fn wear_out(&self, connections: u64) {
-        self.joined.set(self.joined.get().saturating_add(connections));
+    /// Something is wrong with it: as if more connections had been joined to it than to any, so that the next gets another.
+    pub fn retire(&self) {
+        self.joined.set(u64::MAX);
     }
 
     /// Gives it a message for a connection. Never waits.
@@ -100,4 +107,24 @@ fn numbered(message: ZmqMessage) -> Option<(ConnectionId, Vec<Bytes>)> {
     let identity = frames.pop_front()?;
     let id = ConnectionId(u64::from_be_bytes(identity.as_ref().try_into().ok()?));
     Some((id, frames.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_that_fails_gets_no_more_connections() {
+        let work = async {
+            let hub = Hub::open().await.unwrap();
+            hub.join(ConnectionId(1)).await.unwrap();
+            assert_eq!(hub.joined(), 1);
+            hub.close();
+            assert!(hub.join(ConnectionId(2)).await.is_err());
+            assert_eq!(hub.joined(), u64::MAX);
+        };
+        LocalSet::new().run_until(work).await;
+    }
 }
