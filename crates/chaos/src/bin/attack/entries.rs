@@ -1,6 +1,6 @@
 //! Attacks by peers that speak selfsame's own protocol: stolen names, headers full of entries, headers that are none, hellos without end.
 //!
-//! A message's header has at most 256 KiB and 4,096 entries, and decoding costs some 2.5 MiB of memory for as long as it takes; a session that is never used costs 300 bytes.
+//! A message's header has at most 256 KiB and 1,024 entries, and decoding costs some 2 MiB of memory for as long as it takes; a session that is never used costs 300 bytes.
 //! Answers are bounded by what may be under way to one connection, 64 MiB: attackers that ask for more than they take get so much, each.
 
 use std::time::Duration;
@@ -147,11 +147,11 @@ async fn header_flood(field: &Field) -> Outcome {
     const PING: u16 = 7;
     let told = field.owes(Told::by("server.malformed", 1));
     // As many as a header may have; and acknowledgements, which are not answered, with a ping after them that is.
-    let pings = message(&[header(PING, 4096)]);
-    let calls = message(&[header(CALL, 4096)]);
-    let acks = [message(&[header(ACK, 4096)]), message(&[header(PING, 1)])].concat();
+    let pings = message(&[header(PING, 1024)]);
+    let calls = message(&[header(CALL, 1024)]);
+    let acks = [message(&[header(ACK, 1024)]), message(&[header(PING, 1)])].concat();
     // One more.
-    let too_many = message(&[header(PING, 4097)]);
+    let too_many = message(&[header(PING, 1025)]);
     join_all([pings, calls, acks, too_many].iter().map(|said| floods(field, said))).await;
     Ok(told)
 }
@@ -164,7 +164,7 @@ async fn undecodable(field: &Field) -> Outcome {
         message(&[&[0xff; 64]]),
         message(&[vec![0xff; 300 << 10]]),
         message(&[&[0u8; 8][..], &[1; 8]]),
-        message(&vec![vec![0; 8]; 4097]),
+        message(&vec![vec![0; 8]; 1025]),
         [message(&[b"x"]), message(&[b""])].concat(),
         bad_body,
     ];
