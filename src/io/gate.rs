@@ -1,6 +1,7 @@
 //! In front of a socket that binds: accepts strangers, shakes hands with them, and joins those that may stay to a ROUTER of the crate.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,12 +60,17 @@ pub(crate) enum Door {
     Closed,
 }
 
+/// Hubs that are there at once. 8: some 40 MiB of what they keep, and a look at each for every message.
+const HUBS: usize = 8;
+
 /// See the module.
 pub(crate) struct Gate {
     pub links: Rc<Links>,
     pub options: RouterOptions,
     /// The last one is given new connections, the others keep those that they have.
-    hubs: RefCell<Vec<Rc<Hub>>>,
+    hubs: RefCell<VecDeque<Rc<Hub>>>,
+    /// Which of them is asked first the next time: or one that always has something would be the only one that is heard.
+    next_hub: Cell<usize>,
     places: Arc<Places>,
     /// Handshakes under way.
     greeting: Cell<usize>,
@@ -89,7 +95,8 @@ impl Gate {
         Ok(Gate {
             links: Rc::new(Links::new(options.link_limits(), common.sums)),
             places: common.places,
-            hubs: RefCell::new(vec![Hub::open().await?]),
+            hubs: RefCell::new(VecDeque::from([Hub::open().await?])),
+            next_hub: Cell::new(0),
             options,
             greeting: Cell::new(0),
             crowded: Notify::new(),
@@ -102,11 +109,11 @@ impl Gate {
 
     /// Renews the hub if it is time, and drops those whose last connection has gone.
     async fn tend(&self) {
-        let due = self.hubs.borrow().last().is_some_and(|hub| hub.joined() >= self.options.renew_after);
+        let due = self.hubs.borrow().back().is_some_and(|hub| hub.joined() >= self.options.renew_after);
         if due {
             match Hub::open().await {
                 Ok(hub) => {
-                    self.hubs.borrow_mut().push(hub);
+                    self.hubs.borrow_mut().push_back(hub);
                     self.links.count(|counters| counters.renewals += 1);
                     self.links.wake_owner(); // it polls the new one from now on
                 }
@@ -119,17 +126,24 @@ impl Gate {
         let is_current = |hub: &Rc<Hub>| current.as_ref().is_some_and(|current| Rc::ptr_eq(hub, current));
         // A connection has its hub too.
         self.hubs.borrow_mut().retain(|hub| is_current(hub) || Rc::strong_count(hub) > 1);
+        // The last of many connections may stay for ever, and each hub that is kept for some costs what it keeps of the others.
+        for old in self.hubs.borrow().iter().rev().skip(HUBS) {
+            self.links.release(old);
+        }
     }
 
     /// That for new connections. There is none while draining.
     fn hub(&self) -> Option<Rc<Hub>> {
-        self.hubs.borrow().last().cloned()
+        self.hubs.borrow().back().cloned()
     }
 
     /// The next message of any connection.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<(ConnectionId, Vec<Bytes>)> {
-        for hub in self.hubs.borrow().iter() {
-            if let Poll::Ready(message) = hub.poll_receive(cx) {
+        let (hubs, first) = (self.hubs.borrow(), self.next_hub.get());
+        for at in 0..hubs.len() {
+            let at = (first + at) % hubs.len();
+            if let Poll::Ready(message) = hubs[at].poll_receive(cx) {
+                self.next_hub.set(at + 1);
                 return Poll::Ready(message);
             }
         }

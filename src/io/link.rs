@@ -138,6 +138,10 @@ impl Link {
         }
     }
 
+    pub fn is_at(&self, hub: &Rc<Hub>) -> bool {
+        Rc::ptr_eq(&self.hub, hub)
+    }
+
     pub fn order(&self) -> Order {
         self.order.get()
     }

@@ -7,6 +7,7 @@ use selfsame::io::{
     CloseReason, Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
 };
 use selfsame::protocol::zmtp::SocketType;
+use tokio::sync::oneshot;
 
 use super::stranger::{Echo, Stranger, blocking, frame};
 use super::transport::{Over, anywhere};
@@ -14,7 +15,7 @@ use super::transport::{Over, anywhere};
 /// Sends messages of many shapes through a dealer to an echoing router at `endpoint`, a hundred of each at once.
 async fn echo(endpoint: Endpoint) {
     let router = IoThread::start("test-router").unwrap();
-    let (tell, bound) = tokio::sync::oneshot::channel();
+    let (tell, bound) = oneshot::channel();
     drop(router.run(move || async move {
         let mut router = Router::bind(&endpoint, RouterOptions::router().over()).await.unwrap();
         tell.send(router.endpoint().clone()).unwrap();
@@ -118,6 +119,76 @@ async fn the_inner_socket_is_renewed_and_connections_of_the_old_one_go_on() {
 }
 
 #[tokio::test]
+async fn who_has_much_to_say_is_heard_no_sooner_than_those_of_a_later_inner_socket() {
+    let io = IoThread::start("test-router").unwrap();
+    let (tell, bound) = oneshot::channel();
+    let (renewed, is_renewed) = oneshot::channel();
+    let (all_said, is_all_said) = oneshot::channel();
+    let listening = io.run(move || async move {
+        let options =
+            RouterOptions { renew_after: 1, linger: Duration::from_millis(20), ..RouterOptions::router() };
+        let mut router = Router::bind(&anywhere().parse().unwrap(), options.over()).await.unwrap();
+        tell.send(router.endpoint().to_string()).unwrap();
+        assert!(matches!(router.next().await, RouterEvent::Opened(..)));
+        while router.counters().renewals == 0 {
+            tokio::task::yield_now().await;
+        }
+        renewed.send(()).unwrap();
+        is_all_said.await.unwrap();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await; // the sockets' tasks have their turns, and nobody listens
+        }
+        let mut before = 0;
+        loop {
+            match router.next().await {
+                RouterEvent::Message(_, frames) if frames == [&b"later"[..]] => return before,
+                RouterEvent::Message(..) => before += 1,
+                _ => {}
+            }
+        }
+    });
+    let address = bound.await.unwrap();
+    let mut early = blocking({
+        let address = address.clone();
+        move || Stranger::dealer(&address, b"")
+    })
+    .await;
+    is_renewed.await.unwrap();
+    let strangers = blocking(move || {
+        early.say(&frame(0, &[7]).repeat(10_000));
+        let mut later = Stranger::dealer(&address, b"");
+        later.say(&frame(0, b"later"));
+        all_said.send(()).unwrap();
+        (early, later)
+    })
+    .await;
+    let before =
+        tokio::time::timeout(super::stranger::PATIENCE, listening).await.expect("never heard").unwrap();
+    assert!(before < 100, "{before} messages of the one were heard before one of the other");
+    drop(strangers);
+}
+
+#[tokio::test]
+async fn of_many_inner_sockets_the_oldest_goes_with_its_connections() {
+    let options =
+        RouterOptions { renew_after: 1, linger: Duration::from_millis(20), ..RouterOptions::router() };
+    let mut echo = Echo::start(options).await;
+    let address = echo.address;
+    let mut strangers = Vec::new();
+    for round in 1..=8 {
+        strangers.push(blocking(move || Stranger::dealer(address, b"")).await);
+        echo.until(|counters| counters.renewals == round).await;
+    }
+    assert_eq!(echo.next_closed().await, CloseReason::Released);
+    blocking(move || {
+        let mut kept = strangers.split_off(1);
+        kept.iter_mut().for_each(|stranger| stranger.echoes(b"still there"));
+        strangers[0].hears_the_end();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_ping_is_answered_between_messages() {
     let echo = Echo::start(RouterOptions::router()).await;
     let address = echo.address;
@@ -171,7 +242,7 @@ async fn a_publisher_takes_subscribers_and_no_one_else() {
 #[tokio::test]
 async fn the_owner_may_close_a_connection_and_what_it_said_before_arrives() {
     let io = IoThread::start("test-router").unwrap();
-    let (tell, bound) = tokio::sync::oneshot::channel();
+    let (tell, bound) = oneshot::channel();
     let closed = io.run(move || async move {
         let endpoint = anywhere().parse().unwrap();
         let mut router = Router::bind(&endpoint, RouterOptions::router().over()).await.unwrap();

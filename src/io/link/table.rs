@@ -17,6 +17,7 @@ use super::{Link, LinkLimits, News, Order, SendError, register};
 use crate::io::budget::{Budget, weight};
 use crate::io::close::{CloseReason, count_end};
 use crate::io::held::encoded_size;
+use crate::io::hub::Hub;
 use crate::io::turns::{AT_ONCE, Turns};
 use crate::protocol::ConnectionId;
 use crate::protocol::gate::{Complaints, GateCounters};
@@ -207,6 +208,13 @@ impl Links {
                 Some((weight, heaviest)) if weight > 0 => close(heaviest),
                 _ => return,
             }
+        }
+    }
+
+    /// Closes the connections of a hub that is to go, in an orderly way: whoever is closed may come again.
+    pub fn release(&self, hub: &Rc<Hub>) {
+        for link in self.table.borrow().values().filter(|link| link.is_at(hub)) {
+            link.close(CloseReason::Released);
         }
     }
 
