@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -159,7 +160,8 @@ impl Dealer {
         #[cfg(feature = "tls")]
         super::tls::check(endpoint, options.tls.is_some(), "DealerOptions::tls")
             .map_err(|error| DialError::Local(io::Error::other(error)))?;
-        let (stream, address) = match timeout(options.connect_timeout, connect(endpoint)).await {
+        let connecting = connect(endpoint, options.connect_timeout);
+        let (stream, address) = match timeout(options.connect_timeout, connecting).await {
             Ok(connected) => connected.map_err(DialError::Connect)?,
             Err(_) => return Err(DialError::ConnectTimeout),
         };
@@ -279,7 +281,9 @@ async fn relay(joined: Joined<Stream>, links: Rc<Links>, link: Rc<Link>, bounds:
     }
 }
 
-async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
+/// To the first address of the endpoint's host that can be reached. Each of them has its share of the time: one that swallows what is sent to it must not keep the
+/// others from being tried.
+async fn connect(endpoint: &Endpoint, within: Duration) -> io::Result<(Stream, PeerAddress)> {
     let address = match endpoint {
         Endpoint::Tcp(address) => address,
         #[cfg(feature = "tls")]
@@ -288,11 +292,22 @@ async fn connect(endpoint: &Endpoint) -> io::Result<(Stream, PeerAddress)> {
             return Ok((Stream::Ipc(UnixStream::connect(path).await?), PeerAddress::Ipc));
         }
     };
-    let stream = TcpStream::connect(address.as_str()).await?;
-    let address = PeerAddress::Tcp(stream.peer_addr()?);
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address.as_str()).await?.collect();
+    let no_address = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    let (last, others) = addresses.split_last().ok_or_else(no_address)?;
+    let share = within / addresses.len() as u32;
+    for address in others {
+        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
+            return connected(stream, *address);
+        }
+    }
+    connected(TcpStream::connect(last).await?, *last) // in the time that is left
+}
+
+fn connected(stream: TcpStream, address: SocketAddr) -> io::Result<(Stream, PeerAddress)> {
     let stream = Stream::Tcp(stream);
     stream.prepare()?;
-    Ok((stream, address))
+    Ok((stream, PeerAddress::Tcp(address)))
 }
 
 /// Encrypts, if the endpoint wants that; and the name that the other side proved.

@@ -244,7 +244,14 @@ impl Gate {
         let mut entry = Entry::insert(&self.links, link.clone());
         let (inner, from_inner) = match hub.join(link.id).await {
             Ok(joined) => joined,
-            Err(error) => return tracing::warn!(%address, %error, "no inner connection"),
+            Err(error) => {
+                self.links.count(|counters| counters.refused += 1);
+                return self.links.complain(
+                    "a stranger had to be turned away for want of an inner connection",
+                    &address,
+                    &error,
+                );
+            }
         };
         drop(hub);
         drop(joining);

@@ -106,7 +106,8 @@ impl ShakeError {
     pub fn is_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return match self {
-            ShakeError::Tls(_) => true,
+            // One that went away, such as a balancer that looks whether somebody listens, has failed at nothing.
+            ShakeError::Tls(error) => !matches!(error, super::tls::TlsError::Io(_)),
             ShakeError::Io(error) => super::tls::alert(error).is_some(),
             ShakeError::Refused(_) => false,
         };

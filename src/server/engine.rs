@@ -343,6 +343,7 @@ impl Engine {
             Entry::Welcome(_) | Entry::Reply(_) | Entry::Event(_) | Entry::Numbers(_) => {
                 // A server's entries: nothing that a client would send.
                 self.counters.malformed += 1;
+                self.outbox.reproach(from, 1, None, &mut self.port);
             }
         }
     }
@@ -374,7 +375,9 @@ impl Engine {
             self.counters.refused += 1;
             let reason =
                 "more hellos from this client, or its address, than are heard; it may try again later".into();
-            return self.say(from, Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Overloaded) }));
+            let answer = Entry::Goodbye(Goodbye { reason, refusal: Some(Refusal::Overloaded) });
+            self.outbox.reproach(from, 1, Some(answer), &mut self.port);
+            return;
         }
         if !self.outbox.may_greet(from) {
             let reason = "too many hellos on one connection; resume the session instead".into();

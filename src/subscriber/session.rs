@@ -160,7 +160,8 @@ impl Session {
                     self.synced(&numbers);
                 }
                 Ok(Entry::Numbers(numbers)) if topic == BEACON => {
-                    self.wants_sync |= numbers.more;
+                    // What is asked already will be answered later than this was said.
+                    self.wants_sync |= numbers.more && self.syncs.is_empty();
                     let learned = self.tracker.beacon(&numbers);
                     self.tell(learned);
                 }

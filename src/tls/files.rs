@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,11 +20,18 @@ const LIMIT: u64 = 1 << 20;
 pub(crate) struct Unusable {
     path: PathBuf,
     why: String,
+    /// It may be of use yet, as it is: this process could not open it just now.
+    for_now: bool,
 }
 
 impl Unusable {
     pub fn new(path: &Path, why: impl fmt::Display) -> Unusable {
-        Unusable { path: path.to_owned(), why: why.to_string() }
+        Unusable { path: path.to_owned(), why: why.to_string(), for_now: false }
+    }
+
+    fn unread(path: &Path, error: &io::Error) -> Unusable {
+        let passes = !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+        Unusable { for_now: passes, ..Unusable::new(path, format!("it cannot be read: {error}")) }
     }
 }
 
@@ -49,7 +57,12 @@ struct State<T> {
     /// As the files were when they were last read, usable or not.
     stamps: Vec<Option<Stamp>>,
     made: Arc<T>,
+    /// They could not be read last time, and are not tried again before.
+    rests_until: Option<Instant>,
 }
+
+/// How long files that could not be read rest.
+const REST: Duration = Duration::from_secs(1);
 
 /// What tells a file from another, or from itself when it was written to. The change time cannot be set back by a copy that keeps times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +77,7 @@ impl<S: Source> Live<S> {
     pub fn open(source: S) -> Result<Live<S>, Unusable> {
         let stamps = stamps(&source); // before the files are read: what changes meanwhile is seen next time
         let made = Arc::new(source.make()?);
-        Ok(Live { source, state: Mutex::new(State { stamps, made }) })
+        Ok(Live { source, state: Mutex::new(State { stamps, made, rests_until: None }) })
     }
 
     pub fn source(&self) -> &S {
@@ -75,8 +88,10 @@ impl<S: Source> Live<S> {
     pub fn current(&self) -> Arc<S::Made> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = stamps(&self.source);
-        if stamps != state.stamps {
-            state.stamps = stamps;
+        let rests = state.rests_until.is_some_and(|until| Instant::now() < until);
+        if stamps != state.stamps && !rests {
+            state.rests_until = None;
+            let before = std::mem::replace(&mut state.stamps, stamps);
             match self.source.make() {
                 Ok(made) => {
                     state.made = Arc::new(made);
@@ -84,6 +99,10 @@ impl<S: Source> Live<S> {
                     self.source.told(true);
                 }
                 Err(error) => {
+                    if error.for_now {
+                        state.stamps = before; // as if nobody had looked
+                        state.rests_until = Some(Instant::now() + REST);
+                    }
                     tracing::error!(%error, "changed certificates are of no use; those before stay in use");
                     self.source.told(false);
                 }
@@ -132,7 +151,7 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unusabl
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
-    let cannot = |error: std::io::Error| Unusable::new(path, format!("it cannot be read: {error}"));
+    let cannot = |error: io::Error| Unusable::unread(path, &error);
     // Looked at first: to open a pipe would wait for its writer.
     if !fs::metadata(path).map_err(cannot)?.is_file() {
         return Err(Unusable::new(path, "it is not a file"));
@@ -143,4 +162,51 @@ fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
         return Err(Unusable::new(path, format!("it is longer than {LIMIT} bytes")));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    struct Counted {
+        file: PathBuf,
+        reads: Cell<u32>,
+        unread: Cell<bool>,
+    }
+
+    impl Source for Counted {
+        type Made = u32;
+
+        fn paths(&self) -> Vec<PathBuf> {
+            vec![self.file.clone()]
+        }
+
+        fn make(&self) -> Result<u32, Unusable> {
+            self.reads.set(self.reads.get() + 1);
+            match self.unread.get() {
+                true => Err(Unusable::unread(&self.file, &io::Error::other("too many open files"))),
+                false => Ok(self.reads.get()),
+            }
+        }
+
+        fn told(&self, _: bool) {}
+    }
+
+    #[test]
+    fn a_changed_file_that_cannot_be_read_for_now_is_read_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "before").unwrap();
+        let live = Live::open(Counted { file: file.clone(), reads: Cell::new(0), unread: Cell::new(false) })
+            .unwrap();
+        fs::write(&file, "changed since").unwrap();
+        live.source.unread.set(true);
+        assert_eq!((*live.current(), *live.current()), (1, 1));
+        assert_eq!(live.source.reads.get(), 2, "it rests");
+        live.source.unread.set(false);
+        live.state.lock().unwrap().rests_until = Some(Instant::now());
+        assert_eq!((*live.current(), *live.current()), (3, 3));
+    }
 }

@@ -4,14 +4,16 @@ use bytes::Bytes;
 
 /// The same bytes at an address that is a multiple of 8; copied, once, only if they are not at one.
 pub fn aligned(bytes: Bytes) -> Bytes {
-    if bytes.as_ptr().addr().is_multiple_of(8) {
-        return bytes;
-    }
+    if bytes.as_ptr().addr().is_multiple_of(8) { bytes } else { copied(&bytes) }
+}
+
+/// A copy of its own, at an address that is a multiple of 8.
+pub(crate) fn copied(bytes: &[u8]) -> Bytes {
     // A vector of bytes may begin anywhere (it does not, with the usual allocators): room to move by up to 7.
     let mut copy: Vec<u8> = Vec::with_capacity(bytes.len() + 7);
     let pad = copy.as_ptr().addr().wrapping_neg() % 8;
     copy.resize(pad, 0);
-    copy.extend_from_slice(&bytes);
+    copy.extend_from_slice(bytes);
     Bytes::from(copy).slice(pad..)
 }
 

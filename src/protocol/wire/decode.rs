@@ -9,7 +9,15 @@ use crate::generated::wire as schema;
 use crate::protocol::{CallId, Incarnation, Refusal, Registration};
 
 use super::take::take_entry;
-use super::{Answer, Entry, Goodbye, Limits, Refused, Reply, Segments, aligned};
+use super::{Answer, Entry, Goodbye, Limits, Refused, Reply, Segments, aligned, copied};
+
+/// A frame that may be so much longer than a body in it, and twice the body's length, is kept for it: 32 KiB, twice the length at which an honest message is
+/// finished. Of a longer one the body is copied, or one of a few bytes would hold 16 MiB for as long as its handler takes.
+const SHARED: usize = 32 * 1024;
+
+/// A frame of this many bytes is kept as it came, if it is aligned. A shorter one is copied in any case (mostly it has to be): the buffer that it was read to
+/// may be much longer.
+const KEPT: usize = 64 * 1024;
 
 /// The schema nests seven deep; a header of a later version may nest a little deeper.
 const NESTING_LIMIT: i32 = 16;
@@ -101,8 +109,8 @@ impl BadEntry {
 
 /// Takes a message apart: its header, then the frames of its bodies.
 ///
-/// Bodies come out at addresses that are multiples of 8 (an empty one anywhere). They may share memory with the frame that they came in,
-/// and hence with the socket's read buffer: whoever keeps one copies it.
+/// Bodies come out at addresses that are multiples of 8 (an empty one anywhere). Small ones share memory with each other, and large ones may do with the
+/// socket's read buffer; but none holds more than some times its own length, or a few KiB, so it may be kept for as long as a call runs.
 ///
 /// # Errors
 /// If there is no header that can be read, or the message exceeds the limits as a whole.
@@ -175,7 +183,7 @@ impl Source<'_> {
 pub(super) struct Bodies<'a> {
     frames: &'a [Bytes],
     /// Those that an entry has asked for, aligned: a frame is copied once at most.
-    aligned: Vec<Option<Bytes>>,
+    owned: Vec<Option<Bytes>>,
     limit: u32,
     /// The bytes of bodies that may still be taken. Many entries that name the same bytes would otherwise make much work of few.
     left: usize,
@@ -183,7 +191,7 @@ pub(super) struct Bodies<'a> {
 
 impl<'a> Bodies<'a> {
     fn new(frames: &'a [Bytes], limit: u32) -> Self {
-        Bodies { frames, aligned: Vec::new(), limit, left: frames.iter().map(Bytes::len).sum() }
+        Bodies { frames, owned: Vec::new(), limit, left: frames.iter().map(Bytes::len).sum() }
     }
 
     /// The body of `length` bytes at `offset` of frame `frame`.
@@ -211,11 +219,16 @@ impl<'a> Bodies<'a> {
             None => return Err(Problem::malformed("the bodies are longer than their frames")),
             Some(left) => self.left = left,
         }
-        if self.aligned.is_empty() {
-            self.aligned.resize(self.frames.len(), None);
+        let frame = &self.frames[at];
+        if frame.len() > 2 * length as usize + SHARED {
+            return Ok(copied(&frame[start..end]));
         }
-        let frame = self.aligned[at].get_or_insert_with(|| aligned(self.frames[at].clone()));
-        Ok(frame.slice(start..end))
+        if self.owned.is_empty() {
+            self.owned.resize(self.frames.len(), None);
+        }
+        let owned = self.owned[at]
+            .get_or_insert_with(|| if frame.len() < KEPT { copied(frame) } else { aligned(frame.clone()) });
+        Ok(owned.slice(start..end))
     }
 }
 

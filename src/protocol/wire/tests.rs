@@ -66,12 +66,12 @@ fn call_with_body_at(frame: u16, offset: u32, length: u32) -> Bytes {
 
 #[test]
 fn small_bodies_share_a_frame_and_large_ones_travel_uncopied() {
-    let large = Bytes::from(vec![1; OWN_FRAME]);
+    let large = Bytes::from(vec![1; 64 * 1024]);
     let frames = message([
-        Entry::Call(call(large.clone())),
         Entry::Call(call(Bytes::from_static(b"small"))),
         Entry::Call(call(Bytes::new())),
         Entry::Call(call(Bytes::from_static(b"small too"))),
+        Entry::Call(call(large.clone())),
     ]);
     assert_eq!(frames.len(), 3);
     assert_eq!(&frames[1][..], b"small\0\0\0small too\0\0\0\0\0\0\0");
@@ -86,8 +86,20 @@ fn small_bodies_share_a_frame_and_large_ones_travel_uncopied() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(bodies, [large.clone(), "small".into(), Bytes::new(), "small too".into()]);
-    assert_eq!(bodies[0].as_ptr(), large.as_ptr(), "an aligned frame is not copied");
+    assert_eq!(bodies, ["small".into(), Bytes::new(), "small too".into(), large.clone()]);
+    assert_eq!(bodies[3].as_ptr(), large.as_ptr(), "an aligned frame is not copied");
+}
+
+#[test]
+fn a_body_does_not_hold_the_frame_that_it_came_in() {
+    for (frame, length, shares) in [(1 << 20, 16, false), (1 << 20, 1 << 19, true), (20 << 10, 16, false)] {
+        let frame = Bytes::from(vec![7; frame]);
+        let decoded = decode(&[call_with_body_at(0, 8, length), frame.clone()], &Limits::default()).unwrap();
+        let Some(Ok(Entry::Call(call))) = decoded.entries.into_iter().next() else { panic!("no call") };
+        assert_eq!(call.body, frame[8..8 + length as usize]);
+        assert_eq!(frame.as_ptr_range().contains(&call.body.as_ptr()), shares, "{length} of {}", frame.len());
+        assert_eq!(frame.is_unique(), !shares);
+    }
 }
 
 #[test]

@@ -56,8 +56,9 @@ impl Engine {
             );
         };
         if !self.routes.rules.allow(principal, method) {
-            tracing::warn!(%principal, %from, method, "denied");
-            return shed(Refusal::Denied, format!("the server does not allow {principal} to call {method}"));
+            let why = format!("the server does not allow {principal} to call {method}");
+            self.port.complain("a call was denied", from, &why);
+            return shed(Refusal::Denied, why);
         }
         if self.drain_until.is_some() {
             return shed(Refusal::ShuttingDown, SHUTTING_DOWN.into());
