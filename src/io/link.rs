@@ -18,7 +18,7 @@ use super::budget::Part;
 use super::close::CloseReason;
 use super::held::Held;
 use super::hub::{Hub, NotTaken};
-use super::stream::Peer;
+use super::stream::{Network, Peer};
 use crate::protocol::ConnectionId;
 
 pub(crate) use table::{Links, Sums};
@@ -49,6 +49,14 @@ pub(crate) enum Order {
 pub(crate) enum News {
     Writable(ConnectionId),
     Closed(ConnectionId, CloseReason),
+}
+
+/// Who or what is behind a connection, as far as that is known.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Source {
+    Name(Arc<str>),
+    Network(Network),
+    Connection(ConnectionId),
 }
 
 /// Settings that a [`Links`] has for all of its connections.
@@ -136,6 +144,11 @@ impl Link {
             longest: Cell::default(),
             buffers: Part::new(now),
         }
+    }
+
+    pub fn source(&self) -> Source {
+        let named = self.peer.name.clone().map(Source::Name);
+        named.or(self.peer.address.network().map(Source::Network)).unwrap_or(Source::Connection(self.id))
     }
 
     pub fn is_at(&self, hub: &Rc<Hub>) -> bool {

@@ -213,6 +213,36 @@ async fn unfinished_messages_are_bounded_in_all() {
 }
 
 #[tokio::test]
+async fn unfinished_messages_of_one_address_are_at_nobody_elses_expense() {
+    let echo = Echo::start(RouterOptions { unfinished_limit: 1 << 20, ..RouterOptions::router() }).await;
+    let address = echo.address;
+    blocking(move || {
+        let elsewhere = || {
+            let mut stranger = stranger_from(2, address);
+            stranger.shake("DEALER", b"");
+            stranger
+        };
+        let (mut honest, mut beside) = (elsewhere(), elsewhere());
+        let upload = frame(0, &[7; 400_000]);
+        // The longest, and the one that has been under way for longest.
+        honest.say(&upload[..300_000]);
+        let mut hostile: Vec<_> = (0..3)
+            .map(|_| {
+                let mut stranger = Stranger::dealer(address, b"");
+                stranger.say(&[&[2], &300_000_u64.to_be_bytes()[..], b"a little"].concat());
+                beside.echoes(b"so it was read");
+                stranger
+            })
+            .collect();
+        honest.say(&upload[300_000..]);
+        assert_eq!(honest.hear().unwrap().1.len(), 400_000);
+        assert_eq!(hostile.iter_mut().map(|stranger| u32::from(has_ended(stranger))).sum::<u32>(), 1);
+    })
+    .await;
+    assert_eq!(echo.counters().await.unfinished, 1);
+}
+
+#[tokio::test]
 async fn buffers_that_long_messages_leave_behind_are_bounded_in_all() {
     let options = RouterOptions { buffers_limit: 3 << 20, ..RouterOptions::router() };
     let mut echo = Echo::start(options).await;
@@ -328,13 +358,20 @@ async fn a_violation_is_told_with_peer_and_reason_and_a_flood_of_them_is_not() {
     })
     .await;
     assert_eq!(echo.until(|counters| counters.closed == 200).await.bad_flags, 200);
+    let ours = |line: &&str| from.iter().any(|from| line.contains(from));
     let all = told();
-    let lines: Vec<_> = all.lines().filter(|line| from.iter().any(|from| line.contains(from))).collect();
+    let lines: Vec<_> = all.lines().filter(ours).collect();
     assert!(lines[0].contains("the peer sent a frame with reserved flags"), "{}", lines[0]);
     assert!((1..200).contains(&lines.len()), "{} lines", lines.len());
     // The rest is told as a number, by the next line or by itself.
+    let untold = |line: &str| line.split("untold=").nth(1)?.split_whitespace().next()?.parse::<usize>().ok();
     let waiting = async {
-        while !told().contains("more connections were closed untold=") {
+        loop {
+            let all = told();
+            let by_lines: usize = all.lines().filter(ours).map(|line| 1 + untold(line).unwrap_or(0)).sum();
+            if by_lines == 200 || all.contains("more connections were closed untold=") {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
-use super::{Link, LinkLimits, News, Order, SendError, register};
+use super::{Link, LinkLimits, News, Order, SendError, Source, register};
 use crate::io::budget::{Budget, weight};
 use crate::io::close::{CloseReason, count_end};
 use crate::io::held::encoded_size;
@@ -195,17 +195,20 @@ impl Links {
         });
     }
 
-    /// Closes whose part weighs most, until the budget is kept. What other threads hold is theirs to close.
+    /// Closes whose part weighs most, of those that come from where most is held, until the budget is kept. What other threads hold is theirs to close.
     fn relieve(&self, budget: &Budget, part: impl Fn(&Link) -> (usize, Instant), close: impl Fn(&Link)) {
         let now = Instant::now();
         let table = self.table.borrow();
         while budget.is_exceeded() {
-            let weighed = table.values().filter(|link| link.order.get() == Order::Relay).map(|link| {
+            let relaying = || table.values().filter(|link| link.order.get() == Order::Relay);
+            let mut held: HashMap<Source, usize> = HashMap::new();
+            relaying().for_each(|link| *held.entry(link.source()).or_default() += part(link).0);
+            let weighed = relaying().map(|link| {
                 let (bytes, since) = part(link);
-                (weight(bytes, since, now), link)
+                ((held[&link.source()], weight(bytes, since, now)), link)
             });
-            match weighed.max_by_key(|(weight, _)| *weight) {
-                Some((weight, heaviest)) if weight > 0 => close(heaviest),
+            match weighed.max_by_key(|(weighs, _)| *weighs) {
+                Some(((_, weight), heaviest)) if weight > 0 => close(heaviest),
                 _ => return,
             }
         }
