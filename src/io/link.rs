@@ -146,7 +146,7 @@ impl Link {
         }
     }
 
-    pub fn source(&self) -> Source {
+    fn source(&self) -> Source {
         let named = self.peer.name.clone().map(Source::Name);
         named.or(self.peer.address.network().map(Source::Network)).unwrap_or(Source::Connection(self.id))
     }
