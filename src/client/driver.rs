@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
 use super::places::Desk;
+use super::reach::Reach;
 use super::results::{Bell, Giver};
 use super::{Begun, Command, Failed, Finished, Order};
 use crate::codegen::InterfaceInfo;
@@ -75,6 +76,15 @@ pub(super) enum Route {
     Local(Option<LocalLink>),
 }
 
+impl Route {
+    fn reach(&self) -> Reach {
+        match self {
+            Route::Dial { endpoints, .. } => Reach::new(endpoints.iter()),
+            Route::Local(_) => Reach::new(["the server in this process"].iter()),
+        }
+    }
+}
+
 enum State {
     /// Dial again at that moment.
     Down(Instant),
@@ -85,6 +95,7 @@ enum State {
 pub(super) struct Driver {
     machine: Client,
     route: Route,
+    reach: Reach,
     state: State,
     pace: Pace,
     up_since: Instant,
@@ -141,6 +152,7 @@ impl Driver {
         // Boxed: as a part of its own future it would be in there more than once.
         Box::new(Driver {
             machine: Client::new(config, session, crate::random::u64()),
+            reach: route.reach(),
             route,
             state: State::Down(Instant::now()),
             pace: Pace::new(Backoff::CONNECTIONS),
@@ -268,7 +280,7 @@ impl Driver {
                 self.machine.connected(self.now);
             }
             Event::Dialled(Err(error)) => {
-                tracing::debug!(session = %self.session, %error, "could not connect");
+                self.unreached(&error.to_string());
                 self.wait_and_dial();
             }
             Event::Link(DealerEvent::Message(frames)) => self.message(&frames),
@@ -280,12 +292,14 @@ impl Driver {
     fn dial(&mut self) {
         self.state = match &mut self.route {
             Route::Dial { endpoints, next } => {
-                let endpoint = endpoints[*next % endpoints.len()].clone();
+                let at = *next % endpoints.len();
                 *next = next.wrapping_add(1);
-                State::Dialling(Dialling::new(endpoint, self.options.clone()))
+                self.reach.tries(at);
+                State::Dialling(Dialling::new(endpoints[at].clone(), self.options.clone()))
             }
             Route::Local(link) => match link.take() {
                 Some(link) => {
+                    self.reach.tries(0);
                     count(&self.tally.connections);
                     self.machine.connected(self.now);
                     State::Up(Link::Local(link))
@@ -296,13 +310,25 @@ impl Driver {
         };
     }
 
+    /// Told in the log once, however often the same comes of dialling.
+    fn unreached(&mut self, why: &str) {
+        if self.reach.failed(why) {
+            tracing::warn!(session = %self.session, "{}; trying again", self.reach);
+        }
+    }
+
     fn wait_and_dial(&mut self) {
         let delay = self.pace.failed(crate::random::u64());
         self.state = State::Down(Instant::now() + delay);
     }
 
     fn lost(&mut self, why: &str) {
-        tracing::info!(session = %self.session, why, "connection lost");
+        if self.reach.is_welcomed() {
+            tracing::info!(session = %self.session, why, "connection lost");
+            self.reach.failed(why);
+        } else {
+            self.unreached(why);
+        }
         // A server that welcomes and then falls over, perhaps by what is sent to it, is dialled less and less often.
         if self.up_since.elapsed() > STABLE {
             self.pace.worked();
@@ -431,7 +457,7 @@ impl Driver {
                 self.pace.worked();
                 Ok(body)
             }
-            Conclusion::Failed(failure) => Err(failed(failure)),
+            Conclusion::Failed(failure) => Err(self.failed(failure)),
         };
         self.bell.give(open.done, Finished { result, nonce, attempts: ended.attempts });
     }
@@ -440,6 +466,7 @@ impl Driver {
         let session = self.session;
         match notice {
             Notice::Welcomed { registration, resumed } => {
+                self.reach.welcomed();
                 tracing::info!(%session, %registration, resumed, "welcomed");
             }
             Notice::ContractDiffers { interface, compatible: true } => {
@@ -456,20 +483,27 @@ impl Driver {
                 tracing::warn!(%before, %now, "another client used this session; going on under a new one");
                 self.session = *now;
             }
-            Notice::Goodbye { reason } => tracing::info!(%session, reason, "the server says goodbye"),
+            Notice::Goodbye { reason } => {
+                tracing::info!(%session, reason, "the server says goodbye");
+                self.reach.failed(format_args!("the server says goodbye: {reason}"));
+            }
         }
     }
-}
 
-fn failed(failure: Failure) -> Failed {
-    let Failure { why, outcome, retry_after, message } = failure;
-    let (kind, fault) = match why {
-        Why::Declined { fault, body } => (Kind::Declined, Some((fault, body))),
-        Why::Failed => (Kind::Failed, None),
-        Why::Refused(refusal) => (Kind::Refused(refusal), None),
-        Why::Deadline => (Kind::Deadline, None),
-    };
-    Failed { kind, outcome, retry_after, message, fault }
+    fn failed(&self, failure: Failure) -> Failed {
+        let Failure { why, outcome, retry_after, mut message } = failure;
+        let (kind, fault) = match why {
+            Why::Declined { fault, body } => (Kind::Declined, Some((fault, body))),
+            Why::Failed => (Kind::Failed, None),
+            Why::Refused(refusal) => (Kind::Refused(refusal), None),
+            Why::Deadline => (Kind::Deadline, None),
+        };
+        if kind == Kind::Deadline && !self.reach.is_welcomed() {
+            let between = if message.is_empty() { "" } else { "; " };
+            message = format!("{message}{between}{}", self.reach);
+        }
+        Failed { kind, outcome, retry_after, message, fault }
+    }
 }
 
 /// What carries bodies of that length.

@@ -5,6 +5,7 @@
 mod builder;
 mod driver;
 mod places;
+mod reach;
 mod results;
 
 use std::cell::Cell;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::feed::{Board, Reach};
 use super::session::{Heard, Session};
-use crate::io::{Dealer, DealerEvent, DealerOptions, Endpoint};
+use crate::io::{Dealer, DealerEvent, DealerOptions, Endpoint, Outage};
 use crate::protocol::retry::{Backoff, Pace};
 use crate::protocol::sequence::Tracker;
 
@@ -45,22 +45,26 @@ impl Driver {
         let mut session =
             Session::new(self.board.clone(), self.place, self.name.clone(), Tracker::new(self.keys));
         let mut pace = Pace::new(Backoff::CONNECTIONS);
+        let mut outage = Outage::new(&self.name);
         loop {
+            outage.tried();
             let dialled = tokio::select! {
                 dialled = Dealer::dial(&self.endpoint, self.dealer.clone()) => dialled,
                 () = released(&mut self.changed, &self.board) => return,
             };
             let lost = match dialled {
-                Ok(dealer) => match self.connected(dealer, &mut session, &mut pace).await {
+                Ok(dealer) => match self.connected(dealer, &mut session, &mut pace, &mut outage).await {
                     End::Released => return,
                     End::Lost(why) => why,
                 },
                 Err(error) => error.to_string(),
             };
             session.lost();
-            self.board.reached(self.place, Reach::Down);
+            if outage.failed(lost) {
+                tracing::warn!(publisher = %self.name, "{outage}; trying again");
+            }
+            self.board.reached(self.place, Reach::Down(outage.to_string()));
             let delay = pace.failed(crate::random::u64());
-            tracing::debug!(publisher = %self.name, why = lost, ?delay, "no connection to the publisher");
             tokio::select! {
                 () = sleep(delay) => {}
                 () = released(&mut self.changed, &self.board) => return,
@@ -68,7 +72,13 @@ impl Driver {
         }
     }
 
-    async fn connected(&mut self, mut dealer: Dealer, session: &mut Session, pace: &mut Pace) -> End {
+    async fn connected(
+        &mut self,
+        mut dealer: Dealer,
+        session: &mut Session,
+        pace: &mut Pace,
+        outage: &mut Outage,
+    ) -> End {
         self.board.reached(self.place, Reach::Up);
         session.connected();
         let mut silence = SYNC_TIMEOUT;
@@ -101,6 +111,7 @@ impl Driver {
                     Some(DealerEvent::Message(frames)) => {
                         if let Heard::Synced { interval } = session.hear(&frames) {
                             pace.worked();
+                            outage.over();
                             silence = (interval * BEACONS).max(Duration::from_millis(100));
                         }
                         quiet_until = Instant::now() + silence;

@@ -107,14 +107,14 @@ impl Feed {
 }
 
 /// How far the connection to a publisher is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// The first attempt to reach it is not over yet.
     Trying,
     /// It is there.
     Up,
-    /// It is not, for now.
-    Down,
+    /// It is not, for now: why.
+    Down(String),
 }
 
 struct Place {
@@ -224,7 +224,8 @@ impl Board {
         let state = lock(&self.state);
         let confirmed = |place: &Place| place.standing.contains(&id);
         let denied = |place: &Place| place.denied.contains(&id);
-        let decided = |place: &Place| confirmed(place) || denied(place) || place.reach == Reach::Down;
+        let decided =
+            |place: &Place| confirmed(place) || denied(place) || matches!(place.reach, Reach::Down(_));
         match state.places.iter().all(decided) {
             _ if state.ended => Some(true),
             true if state.places.iter().any(confirmed) => Some(true),
@@ -237,6 +238,16 @@ impl Board {
     pub fn places(&self) -> (usize, usize) {
         let state = lock(&self.state);
         (state.places.iter().filter(|place| place.reach == Reach::Up).count(), state.places.len())
+    }
+
+    /// For an error: why those that are not there are not.
+    pub fn outages(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        let down = state.places.iter().filter_map(|place| match &place.reach {
+            Reach::Down(why) => Some(why.clone()),
+            Reach::Trying | Reach::Up => None,
+        });
+        down.collect()
     }
 
     pub fn end(&self) {

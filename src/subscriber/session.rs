@@ -84,7 +84,6 @@ impl Session {
     pub fn lost(&mut self) {
         if self.was_up && !self.was_lost {
             self.was_lost = true;
-            tracing::warn!(publisher = %self.name, "lost the publisher");
             self.tell_all(Item::Disconnected);
         }
     }

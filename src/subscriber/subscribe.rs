@@ -81,8 +81,11 @@ impl<T: Topic> Subscribe<T> {
             Ok(false) => Err(cannot(&"the publisher does not allow this subscriber to read that topic")),
             Err(_) => {
                 let (up, places) = board.places();
-                let why =
+                let mut why =
                     format!("not confirmed within {deadline:?}; of {places} publishers {up} can be reached");
+                for outage in board.outages() {
+                    why = format!("{why}; {outage}");
+                }
                 Err(cannot(&why))
             }
         }

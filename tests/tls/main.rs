@@ -24,6 +24,7 @@ mod setup;
 #[path = "../gate/stranger.rs"]
 #[allow(dead_code)]
 mod stranger;
+mod told;
 #[path = "../transport/mod.rs"]
 mod transport;
 

@@ -95,7 +95,7 @@ pub(crate) fn it_stands() {
         },
         {
             let board = board.clone();
-            thread::spawn(move || board.reached(far, Reach::Down))
+            thread::spawn(move || board.reached(far, Reach::Down(String::new())))
         },
     ];
     assert!(block_on(board.stands(id)), "it stands at the one that can be reached");
