@@ -69,6 +69,7 @@
 //! | --- | --- |
 //! | compile contracts | the crate `selfsame-build`, and [`include_contracts!`] |
 //! | call | [`Channel`], [`Call`], [`Message`], [`Error`], [`Nonce`] |
+//! | know whether the server is there | [`Channel::ready`], [`Channel::is_connected`] |
 //! | serve | [`Server`], [`Request`], [`Context`], [`Fault`] |
 //! | choose what a retry survives | [`Store`], and `Context::transaction` of the atomic one |
 //! | resume a call after a crash of its client | [`Call::to_bytes`], [`Call::from_bytes`], [`Nonce::keyed`] |

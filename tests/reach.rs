@@ -13,13 +13,18 @@ mod transport;
 
 use std::time::Duration;
 
-use api::account::AccountClient;
+use api::account::account::{ChangePassword, Version};
+use api::account::{Account, AccountClient, AccountServer};
 use contract::Price;
-use selfsame::{Channel, Kind, Outcome, Subscriber};
-use transport::{Over, nowhere};
+use selfsame::{Answer, Channel, Kind, Outcome, Request, Server, SetupError, Subscriber};
+use tokio::sync::oneshot;
+use transport::{Over, anywhere, nowhere};
 
 /// Longer than it takes to be refused; the same is tried again in that time.
 const A_WHILE: Duration = Duration::from_secs(1);
+
+/// Longer than anything takes; only a bug makes a test wait for it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A name that no resolver has to ask anybody about: a part of one has 63 characters at most.
 fn no_name() -> String {
@@ -77,4 +82,97 @@ async fn a_subscriber_is_told_why_a_publisher_cannot_be_reached() {
     let subscriber = Subscriber::connect(no_name()).await.unwrap();
     let error = subscriber.subscribe::<Price>().deadline(A_WHILE).await.unwrap_err().to_string();
     assert!(error.contains(&no_name()) && error.contains("lookup"), "{error}");
+}
+
+struct Vault;
+
+impl Account for Vault {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+        request.reply(|mut reply| reply.set_version(1))
+    }
+
+    async fn version(&self, request: Request<Version>) -> Answer<Version> {
+        request.reply(|mut reply| reply.set_version(1))
+    }
+}
+
+/// A server that can be told to stop.
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<Result<(), SetupError>>,
+}
+
+impl Running {
+    async fn at(endpoint: &str) -> Running {
+        let server =
+            Server::builder().over().bind(endpoint).await.unwrap().service(AccountServer::new(Vault));
+        let (stop, stopped) = oneshot::channel::<()>();
+        Running { stop, ended: tokio::spawn(server.serve_until(stopped)) }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+async fn until_lost(channel: &Channel) {
+    let lost = async {
+        while channel.is_connected() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, lost).await.expect("the loss is noticed");
+}
+
+#[tokio::test]
+async fn a_channel_is_ready_while_its_server_is_there() {
+    let endpoint = nowhere();
+    let channel = Channel::builder().over().deadline(PATIENCE).connect(&endpoint).await.unwrap();
+    assert!(!channel.is_connected());
+    let waits = tokio::spawn({
+        let channel = channel.clone();
+        async move { channel.ready().await }
+    });
+    let dropped = tokio::time::timeout(Duration::from_millis(20), channel.ready()).await;
+    dropped.expect_err("there is no server yet");
+    let server = Running::at(&endpoint).await;
+    waits.await.unwrap().unwrap();
+    assert!(channel.is_connected());
+    channel.ready().await.unwrap();
+
+    server.stop().await;
+    until_lost(&channel).await;
+    let error = told(channel.clone()).await;
+    assert!(error.contains(&endpoint), "{error}");
+    let server = Running::at(&endpoint).await;
+    channel.ready().await.unwrap();
+    assert!(channel.is_connected());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_server_in_vain_is_told_why() {
+    let endpoint = nowhere();
+    let channel = Channel::builder().over().deadline(A_WHILE).connect(&endpoint).await.unwrap();
+    let error = channel.ready().await.unwrap_err().to_string();
+    assert!(error.contains("wait for the server: no welcome within 1s; no connection to "), "{error}");
+    assert!(error.contains(&endpoint), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_has_not_welcomed_anybody() {
+    // It is bound, and nobody serves it.
+    let server = Server::builder().over().bind(anywhere()).await.unwrap();
+    let channel = Channel::builder().over().deadline(A_WHILE).connect(server.endpoint()).await.unwrap();
+    let error = channel.ready().await.unwrap_err().to_string();
+    assert!(error.contains("has not answered yet"), "{error}");
+    assert!(!channel.is_connected());
+}
+
+#[tokio::test]
+async fn a_local_channel_is_ready_at_once() {
+    let account = AccountClient::local(Vault);
+    account.channel().ready().await.unwrap();
+    assert!(account.channel().is_connected());
 }

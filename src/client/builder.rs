@@ -123,7 +123,7 @@ impl ChannelBuilder {
         self
     }
 
-    /// Connects. Returns at once; the connection is made, and kept up, in the background.
+    /// Connects. Returns at once; the connection is made, and kept up, in the background. [`Channel::ready`] waits for it.
     ///
     /// # Errors
     /// If an endpoint is not one (`tcp://host:port`, `tls://host:port`, `ipc:///path`), if a `tls://` one has no certificates or files that are of no use, or
@@ -169,7 +169,9 @@ impl ChannelBuilder {
             desk: Desk::new(places.clone()),
             bell: Bell::new(sleepers.clone()),
             tally: counters.clone(),
+            reach: route.reach(),
         };
+        let standing = callers.reach.watch();
         let (config, spin) = (self.config, self.spin);
         // Runs until the last clone of the channel is gone; nobody waits for its end.
         let driver = move || Driver::new(config, session, route, options, callers).run(spin);
@@ -181,6 +183,7 @@ impl ChannelBuilder {
             next_ticket: AtomicU64::new(0),
             default_deadline: self.deadline,
             counters,
+            standing,
             process: std::process::id(),
         })))
     }

@@ -77,7 +77,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Reach {
         match self {
             Route::Dial { endpoints, .. } => Reach::new(endpoints.iter()),
             Route::Local(_) => Reach::new(["the server in this process"].iter()),
@@ -123,6 +123,7 @@ pub(super) struct Callers {
     pub desk: Desk<Handle, Open>,
     pub bell: Bell,
     pub tally: Arc<Tally>,
+    pub reach: Reach,
 }
 
 /// A call that is not concluded.
@@ -147,13 +148,13 @@ impl Driver {
         options: DealerOptions,
         callers: Callers,
     ) -> Box<Self> {
-        let Callers { commands, desk, bell, tally } = callers;
+        let Callers { commands, desk, bell, tally, reach } = callers;
         let limits = wire::Limits { body: config.body_limit, ..wire::Limits::default() };
         // Boxed: as a part of its own future it would be in there more than once.
         Box::new(Driver {
             machine: Client::new(config, session, crate::random::u64()),
-            reach: route.reach(),
             route,
+            reach,
             state: State::Down(Instant::now()),
             pace: Pace::new(Backoff::CONNECTIONS),
             up_since: Instant::now(),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use capnp::traits::Owned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::field;
 
 pub use builder::ChannelBuilder;
@@ -32,11 +32,13 @@ use crate::nonce::{Identity, Nonce};
 use crate::protocol::wire::Trace;
 use crate::protocol::{Key, Refusal};
 use places::Places;
+use reach::Standing;
 use results::{Giver, Sleepers, Taker};
 
 /// A connection to a service, kept up for as long as a clone of it lives. Cheap to clone, `Send` and `Sync`.
 ///
 /// It succeeds although nobody listens yet: it dials, and after a loss dials again for ever, with back-off; calls wait until their deadline.
+/// [`ready`](Channel::ready) waits until the server is there.
 #[derive(Clone)]
 pub struct Channel(Arc<Shared>);
 
@@ -47,6 +49,7 @@ struct Shared {
     next_ticket: AtomicU64,
     default_deadline: Duration,
     counters: Arc<driver::Tally>,
+    standing: watch::Receiver<Standing>,
     /// A forked child has the channel but not its IO thread, and must not share the session.
     process: u32,
 }
@@ -100,6 +103,10 @@ pub(crate) struct Failed {
     pub fault: Option<(u64, Bytes)>,
 }
 
+const FORKED: &str =
+    "this channel was made before a fork and belongs to the parent; connect anew in the child";
+const STOPPED: &str = "the channel's IO thread has stopped";
+
 impl Channel {
     /// Connects with the defaults of [`ChannelBuilder`].
     ///
@@ -143,6 +150,44 @@ impl Channel {
         self.0.counters.read()
     }
 
+    /// Waits until a server has welcomed this channel: it has answered, knows this channel's session, and calls are sent to it at once. For a start-up that has to
+    /// fail without its server, and for readiness probes. Calls need not wait for it. What a single call is answered depends on more, such as the services that
+    /// the server has and its load.
+    ///
+    /// Returns at once if the channel is connected. Nothing is lost if the future is dropped. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    /// If there is no welcome within the channel's [default deadline](ChannelBuilder::deadline): why, and how often it was tried. The channel goes on trying. At once,
+    /// if nothing can bring a welcome any more, since the channel's thread has ended or is a parent process's.
+    pub async fn ready(&self) -> Result<(), SetupError> {
+        let cannot = |why: String| SetupError::new("wait for the server", why);
+        if !self.is_ours(Instant::now()) {
+            return Err(cannot(FORKED.into()));
+        }
+        let patience = self.default_deadline();
+        let mut standing = self.0.standing.clone();
+        let welcomed = standing.wait_for(|standing| *standing == Standing::Welcomed);
+        match tokio::time::timeout(patience, welcomed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(cannot(STOPPED.into())),
+            Err(_) => match &*self.0.standing.borrow() {
+                Standing::Welcomed => Ok(()),
+                Standing::Away(why) => Err(cannot(format!("no welcome within {patience:?}; {why}"))),
+            },
+        }
+    }
+
+    /// Whether a server has welcomed this channel and, as far as is known, is there: calls are sent at once. A server that vanished without a word is missed after three
+    /// of its heartbeats. [`ready`](Channel::ready) waits for it, and says why not.
+    pub fn is_connected(&self) -> bool {
+        *self.0.standing.borrow() == Standing::Welcomed && self.is_ours(Instant::now())
+    }
+
+    /// Whether it was made in this process.
+    fn is_ours(&self, now: Instant) -> bool {
+        process(now) == self.0.process
+    }
+
     pub(crate) fn default_deadline(&self) -> Duration {
         self.0.default_deadline
     }
@@ -155,10 +200,8 @@ impl Channel {
     ) -> Result<Ticket, Error> {
         let shared = &self.0;
         let method = order.method;
-        if process(now) != shared.process {
-            let why =
-                "this channel was made before a fork and belongs to the parent; connect anew in the child";
-            return Err(Error::misuse(method.name, why));
+        if !self.is_ours(now) {
+            return Err(Error::misuse(method.name, FORKED));
         }
         if !shared.places.take() {
             return Err(Error::new(Inner {
@@ -206,7 +249,11 @@ fn process(now: Instant) -> u32 {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("open", &self.0.places.taken()).finish_non_exhaustive()
+        let open = self.0.places.taken();
+        f.debug_struct("Channel")
+            .field("connected", &self.is_connected())
+            .field("open", &open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -232,7 +279,7 @@ impl Ticket {
         self.finished = None;
         let finished = finished.unwrap_or_else(|| {
             tracing::error!(method = self.method.name, "the channel's driver is gone");
-            let message = "the channel's IO thread has stopped".into();
+            let message = STOPPED.into();
             let (kind, outcome) = (Kind::Refused(Refusal::Unavailable), Outcome::Unknown);
             let failed = Failed { kind, outcome, retry_after: None, message, fault: None };
             Finished {
