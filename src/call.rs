@@ -7,7 +7,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -16,9 +16,9 @@ use crate::codegen::Method;
 use crate::error::{Error, Inner, Kind, Outcome};
 use crate::message::Message;
 use crate::metadata::Metadata;
-use crate::nonce::{self, DEFAULT_VALIDITY, Identity, Nonce};
+use crate::nonce::{self, Identity, Nonce};
+use crate::protocol::RetryClass;
 use crate::protocol::wire::{self, SavedCall};
-use crate::protocol::{Key, RetryClass};
 use crate::request::Context;
 
 /// One call: nothing is sent before it is polled for the first time, and dropping it cancels it.
@@ -27,7 +27,8 @@ use crate::request::Context;
 /// first poll. Without [`deadline`](Call::deadline) it is the channel's default: 5 seconds.
 ///
 /// # Errors
-/// [`Error`] says what went wrong, whether the call executed, and under which nonce.
+/// [`Error`] says what went wrong, whether the call executed, and which nonce it had. To be able to ask again after an [`Outcome::Unknown`], make the call under a
+/// keyed nonce from the start: [`nonce`](Call::nonce).
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<M: Method> {
     state: State,
@@ -74,15 +75,18 @@ impl<M: Method> Call<M> {
         self.with(|call| call.patience = Some(deadline))
     }
 
-    /// Makes the call under a keyed nonce of yours, so that it stays one call even if this process crashes and asks again.
+    /// Makes the call under a keyed nonce of yours, such as [`Nonce::random`], so that it stays one call although it is made again: by this process, whose first
+    /// call ended as [`Outcome::Unknown`], or by its next life. The parameters have to be the same.
     ///
-    /// A sequenced nonce belongs to the session that minted it, and is refused as misuse.
+    /// A sequenced nonce, which an error of a call without a keyed one has, is refused as misuse: its call is over.
     pub fn nonce(self, nonce: Nonce) -> Self {
         self.with(|call| match nonce.0 {
             Identity::Keyed(key) => call.key = Some(key),
             Identity::Sequenced { .. } => {
-                call.mistake =
-                    Some(format!("{nonce} is sequenced and belongs to its session; name a keyed nonce"));
+                call.mistake = Some(format!(
+                    "{nonce} is a sequenced nonce, whose call is over; a call can be asked about again only if it was made under a keyed nonce from the start, \
+                     by .nonce(Nonce::random()) or .nonce(Nonce::keyed(key, issued))"
+                ));
             }
         })
     }
@@ -133,7 +137,7 @@ impl<M: Method> Call<M> {
     }
 
     /// The call as bytes, to be saved before it is first awaited; [`from_bytes`](Call::from_bytes) makes the same call again after a crash.
-    /// A call without a keyed nonce gets one here, random and valid for a day.
+    /// A call without a keyed nonce gets one here: [`Nonce::random`].
     ///
     /// # Errors
     /// Misuse, if the call has a mistake or has started.
@@ -144,10 +148,7 @@ impl<M: Method> Call<M> {
         if let Some(mistake) = &call.mistake {
             return Err(Error::misuse(M::INFO.name, mistake.clone()));
         }
-        let key = *call.key.get_or_insert_with(|| {
-            let issued = nonce::wall_time(SystemTime::now());
-            Key { key: crate::random::u128(), issued, expiry: nonce::later(issued, DEFAULT_VALIDITY) }
-        });
+        let key = *call.key.get_or_insert_with(nonce::random_key);
         Ok(wire::encode_saved(&SavedCall {
             key,
             interface: M::INFO.interface,

@@ -10,8 +10,10 @@ use crate::protocol::{Key, Registration, WallTime};
 
 /// The identity of one call. Printable and parsable: `s-<registration>-<number>` or `k-<key>-<issued>-<expiry>`.
 ///
-/// A call gets a sequenced nonce by itself. A keyed one outlives the client's process: save it, or the whole call
-/// ([`Call::to_bytes`](crate::Call::to_bytes)), before the first send, and a restarted client can ask again under it.
+/// A call gets a sequenced nonce by itself, which ends with the call. A call that is made under a keyed one can be made again, and is still one call, with one
+/// effect and one reply. Such a nonce outlives the client's process too: save it, or the whole call ([`Call::to_bytes`](crate::Call::to_bytes)), before the first
+/// send, and a restarted client can ask again under it. A server refuses one that was issued less than a second after its store began, since the store before may
+/// have seen it: see [`ServerBuilder::clock_error`](crate::ServerBuilder::clock_error).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Nonce(pub(crate) Identity);
 
@@ -25,6 +27,25 @@ pub(crate) enum Identity {
 pub const DEFAULT_VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Nonce {
+    /// A keyed nonce that nobody has had before, issued now and valid for [`DEFAULT_VALIDITY`]: for a call that may have to be asked about again.
+    ///
+    /// ```no_run
+    /// use selfsame::codegen::Method;
+    /// use selfsame::{Call, Error, Message, Nonce, Outcome};
+    ///
+    /// // `call` makes a call with the same parameters each time: `|| account.change_password(|mut p| p.set_user("ann"))`.
+    /// async fn ask<M: Method>(call: impl Fn() -> Call<M>) -> Result<Message<M::Results>, Error> {
+    ///     let nonce = Nonce::random();
+    ///     match call().nonce(nonce).await {
+    ///         Err(error) if error.outcome() == Outcome::Unknown => call().nonce(nonce).await,
+    ///         answer => answer,
+    ///     }
+    /// }
+    /// ```
+    pub fn random() -> Nonce {
+        Nonce(Identity::Keyed(random_key()))
+    }
+
     /// A nonce from a key of your own, such as `order-8731`, valid for [`DEFAULT_VALIDITY`] from `issued`.
     ///
     /// Give the time at which the intention arose (the order's own time), not the time of the retry: a key rebuilt after a crash must come
@@ -39,6 +60,11 @@ impl Nonce {
         let key = hash(&[b"selfsame user key", key.as_ref()]);
         Nonce(Identity::Keyed(Key { key, issued, expiry: later(issued, validity) }))
     }
+}
+
+pub(crate) fn random_key() -> Key {
+    let issued = wall_time(SystemTime::now());
+    Key { key: crate::random::u128(), issued, expiry: later(issued, DEFAULT_VALIDITY) }
 }
 
 pub(crate) fn wall_time(time: SystemTime) -> WallTime {
@@ -149,5 +175,12 @@ mod tests {
         let issued = UNIX_EPOCH + Duration::from_secs(1);
         assert_eq!(Nonce::keyed("a", issued), Nonce::keyed("a", issued));
         assert_ne!(Nonce::keyed("a", issued), Nonce::keyed("b", issued));
+    }
+
+    #[test]
+    fn a_random_nonce_is_keyed_and_no_other() {
+        let (one, other) = (Nonce::random(), Nonce::random());
+        assert_ne!(one, other);
+        assert!(matches!(one.0, Identity::Keyed(key) if later(key.issued, DEFAULT_VALIDITY) == key.expiry));
     }
 }

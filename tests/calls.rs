@@ -315,14 +315,24 @@ async fn handlers_that_need_a_worker_are_spawned_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_a_call_that_runs_as_unknown() {
+async fn a_call_that_ends_as_unknown_can_be_asked_about_under_a_keyed_nonce_alone() {
     let vault = Vault::new();
     let server = serve_vault(&vault).await;
     let account = connect(&server.endpoint).await;
-    let call = tokio::spawn(change(&account, "waits").deadline(Duration::from_millis(300)));
-    vault.entered(1).await;
-    let error = call.await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Deadline, Outcome::Unknown), "{error}");
+    let unknown = async |call: Call<ChangePassword>| {
+        let call = tokio::spawn(call.deadline(Duration::from_millis(300)));
+        vault.entered(1).await;
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Deadline, Outcome::Unknown), "{error}");
+        error.nonce().unwrap()
+    };
+    let sequenced = unknown(change(&account, "waits")).await;
+    let error = change(&account, "waits").nonce(sequenced).await.unwrap_err();
+    assert!(error.kind() == Kind::Misuse && error.to_string().contains("Nonce::random()"), "{error}");
+    let keyed = unknown(change(&account, "waits").nonce(Nonce::random())).await;
+    vault.go_on.add_permits(2);
+    changed(change(&account, "waits").nonce(keyed)).await;
+    assert!(vault.effects() <= 2, "of each call one");
 }
 
 #[tokio::test]

@@ -137,7 +137,8 @@ pub enum Outcome {
     No,
     /// Yes: once, if its method is `once` or `never`; at least once, if it may be sent freely.
     Yes,
-    /// That cannot be known from here. Ask again under the same nonce, or look at the state that the call should have changed.
+    /// That cannot be known from here. A call that was made under a keyed nonce can be made again under it, and is still one call; of any other, look at the state that
+    /// it should have changed.
     Unknown,
 }
 
