@@ -114,11 +114,11 @@ impl fmt::Display for Error {
         match kind {
             Kind::Declined => write!(f, "declined")?,
             Kind::Failed => write!(f, "failed")?,
-            Kind::Refused(refusal) => write!(f, "refused ({refusal:?})")?,
+            Kind::Refused(refusal) => write!(f, "refused as {}", refusal.told(message))?,
             Kind::Deadline => write!(f, "no reply before the deadline")?,
             Kind::Misuse => write!(f, "misuse")?,
         }
-        if !message.is_empty() {
+        if !message.is_empty() && !matches!(kind, Kind::Refused(_)) {
             write!(f, ": {message}")?;
         }
         let executed = match outcome {
@@ -278,4 +278,38 @@ impl<F> From<Error> for Fault<F> {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(refusal: Refusal, outcome: Outcome, message: &str) -> String {
+        let (kind, method, message) = (Kind::Refused(refusal), "Account.report", message.to_owned());
+        let inner = Inner {
+            kind,
+            outcome,
+            method,
+            nonce: None,
+            attempts: 1,
+            retry_after: None,
+            message,
+            fault: None,
+        };
+        Error::new(inner).to_string()
+    }
+
+    #[test]
+    fn a_refusal_says_what_happened_and_what_to_do_and_then_what_else_is_known() {
+        assert_eq!(
+            refused(Refusal::ReplyEvicted, Outcome::Yes, ""),
+            "Account.report: refused as ReplyEvicted: the call ran, but its reply was too large to keep; \
+             ask for what it changed by another call; it executed"
+        );
+        assert_eq!(
+            refused(Refusal::Overloaded, Outcome::No, "all handlers are busy"),
+            "Account.report: refused as Overloaded: too much is under way; try again later, or elsewhere \
+             (all handlers are busy); it did not execute"
+        );
+    }
 }

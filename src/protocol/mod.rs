@@ -11,6 +11,7 @@ mod fingerprint;
 pub mod gate;
 pub mod prefixes;
 pub mod recent;
+mod refusal;
 pub mod replica;
 pub mod retry;
 pub mod sequence;
@@ -22,6 +23,8 @@ pub mod zmtp;
 
 use std::fmt;
 use std::time::Duration;
+
+pub use refusal::Refusal;
 
 /// A moment on the monotonic clock of one process: the time since an origin that its shell chose.
 pub type Moment = Duration;
@@ -140,52 +143,4 @@ pub enum Outcome {
     /// That cannot be known from here. A call that was made under a keyed nonce can be made again under it, and is still one call; of any other, look at the state that
     /// it should have changed.
     Unknown,
-}
-
-/// An error of the library: before a handler started, or in place of its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// The call names another incarnation of the server; the client says hello again and resends. Never seen by a caller.
-    HelloFirst,
-    /// The call runs already and too many attempts wait for it.
-    InProgress,
-    /// The server, or a cap of its tables, is full. Safe to retry, also elsewhere.
-    Overloaded,
-    /// The server is draining.
-    ShuttingDown,
-    /// The handler, or the store, could not serve the call and did nothing.
-    Unavailable,
-    /// The handler stopped half-way; all that it did were calls `.within` its request, so running it again is safe.
-    Interrupted,
-    /// The nonce was used for another method or other parameters.
-    Mismatch,
-    /// The client had closed this number before.
-    Stale,
-    /// The server does not know the session (any more).
-    SessionUnknown,
-    /// Another client uses the same session: a copied process or machine.
-    SessionShared,
-    /// The store has lost, or is another than, the one under which the call was first sent.
-    StoreChanged,
-    /// The keyed nonce is past its expiry, or older than the store.
-    Expired,
-    /// The call ran, but its reply was too large to keep.
-    ReplyEvicted,
-    /// The caller cancelled the call before it started.
-    Cancelled,
-    /// The call's time was up before it started.
-    Deadline,
-    /// The server has no such interface or method.
-    UnknownMethod,
-    /// Client and server disagree about the contract or the protocol's version.
-    Incompatible,
-    /// The message could not be decoded.
-    Malformed,
-    /// Body, header or metadata exceed a limit.
-    TooLarge,
-    /// The peer may not do this.
-    Denied,
-    /// The server stopped while the call ran; whether it had an effect is not known, and this is recorded.
-    RecordedUnknown,
 }

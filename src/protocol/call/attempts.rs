@@ -188,7 +188,7 @@ impl Client {
         let Some(call) = self.calls.get_mut(handle) else { return };
         let (message, retry_after) = match call.refused.take() {
             Some(Refused { refusal, retry_after, message, .. }) => {
-                (format!("last refused as {refusal:?}: {message}"), retry_after)
+                (format!("last refused as {}", refusal.told(&message)), retry_after)
             }
             None => (String::new(), None),
         };

@@ -154,9 +154,9 @@ impl Client {
             // The next server of this service would say the same, so waiting for it only hides the reason.
             Some(refusal @ (Refusal::Incompatible | Refusal::Denied)) => {
                 self.refuse_all(refusal, &reason, now);
-                self.reconnect(&format!("refused as {refusal:?}: {reason}"));
+                self.reconnect(&format!("refused as {}", refusal.told(&reason)));
             }
-            Some(refusal) => self.reconnect(&format!("refused as {refusal:?}: {reason}")),
+            Some(refusal) => self.reconnect(&format!("refused as {}", refusal.told(&reason))),
             None if self.connection.link == Link::Ready => {
                 visit!("client: link", "Ready -> Leaving");
                 self.connection.link = Link::Leaving;
