@@ -4,7 +4,9 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,17 +154,83 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Why a socket could not be set up: no call was made yet, so there is no outcome.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{what}: {why}")]
-pub struct SetupError {
+/// What kept a socket, a store or a subscription from being set up, or a server from serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SetupErrorKind {
+    /// The text is no endpoint.
+    Endpoint,
+    /// Another socket has the endpoint, or another server the store's file.
+    InUse,
+    /// An endpoint has TLS settings and needs none, or the other way round; or they name files that are of no use.
+    Tls,
+    /// The store cannot be opened, or has stopped.
+    Store,
+    /// No publisher that can be reached lets this subscriber read the topic.
+    Denied,
+    /// The other side did not confirm in time: it is not there, cannot be reached, or is slow. It may once it is there, so this is worth another try.
+    Unconfirmed,
+    /// Something else: a mistake of the program, such as two services of one interface, or want of threads, descriptors or permissions.
+    Other,
+}
+
+/// Why something could not be set up: no call was made yet, so there is no outcome. Cheap to clone.
+///
+/// Its [`source`](std::error::Error::source) is the error of the system, of TLS or of the store's file, where one was the cause.
+#[derive(Clone, Debug)]
+pub struct SetupError(Box<Setup>);
+
+#[derive(Clone, Debug)]
+struct Setup {
+    kind: SetupErrorKind,
     what: String,
     why: String,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl SetupError {
-    pub(crate) fn new(what: impl Into<String>, why: impl fmt::Display) -> Self {
-        SetupError { what: what.into(), why: why.to_string() }
+    pub(crate) fn new(kind: SetupErrorKind, what: impl Into<String>, why: impl fmt::Display) -> Self {
+        SetupError(Box::new(Setup { kind, what: what.into(), why: why.to_string(), source: None }))
+    }
+
+    /// The error of something else says why.
+    pub(crate) fn of(
+        kind: SetupErrorKind,
+        what: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        SetupError::new(kind, what, &source).because(source)
+    }
+
+    /// The system's error says why, and of which kind it is.
+    pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::AddrInUse => SetupErrorKind::InUse,
+            _ => SetupErrorKind::Other,
+        };
+        SetupError::of(kind, what, source)
+    }
+
+    pub(crate) fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> SetupErrorKind {
+        self.0.kind
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.what, self.0.why)
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 

@@ -133,7 +133,7 @@ mod trace;
 
 pub use call::Call;
 pub use client::{Channel, ChannelBuilder, ChannelCounters};
-pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, Untyped};
+pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, SetupErrorKind, Untyped};
 pub use gate::Gate;
 pub use io::Spin;
 pub use message::{Filled, Message};

@@ -17,11 +17,11 @@ use capnp::serialize;
 use tokio::sync::{oneshot, watch};
 
 use crate::codegen::Topic;
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::gate::Gate;
 #[cfg(feature = "tls")]
 use crate::io::Acceptor;
-use crate::io::{Endpoint, IoThread, Router, RouterOptions};
+use crate::io::{Endpoint, EndpointError, IoThread, Router, RouterOptions};
 use crate::message::Filled;
 use crate::principal::{Principal, Rules};
 use crate::protocol::fanout::{Fanout, Limits, Published, RESERVED};
@@ -293,14 +293,17 @@ impl PublisherBuilder {
 
     async fn open(self, endpoint: &str) -> Result<Publisher, SetupError> {
         let PublisherBuilder { limits, rules, backlog: capacity, drain, gate, .. } = self;
-        let cannot = |why: &dyn std::fmt::Display| SetupError::new(format!("publish at {endpoint}"), why);
-        let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
+        let what = format!("publish at {endpoint}");
+        let parsed: Endpoint = endpoint
+            .parse()
+            .map_err(|error: EndpointError| SetupError::of(SetupErrorKind::Endpoint, &what, error))?;
         let router = RouterOptions {
             #[cfg(feature = "tls")]
-            tls: Acceptor::of(&parsed, self.tls, "PublisherBuilder::tls").map_err(|error| cannot(&error))?,
+            tls: Acceptor::of(&parsed, self.tls, "PublisherBuilder::tls")
+                .map_err(|error| SetupError::of(SetupErrorKind::Tls, &what, error))?,
             ..gate.publisher()
         };
-        let thread = IoThread::start("selfsame-publish").map_err(|error| cannot(&error))?;
+        let thread = IoThread::start("selfsame-publish").map_err(|error| SetupError::io(&what, error))?;
         let counters = Counters::default();
         let (backlog, intake) = backlog(capacity);
         let (stop, stopped) = watch::channel(None);
@@ -328,8 +331,8 @@ impl PublisherBuilder {
         drop(thread.run(serving));
         let endpoint = match bound.await {
             Ok(Ok(endpoint)) => endpoint,
-            Ok(Err(error)) => return Err(cannot(&error)),
-            Err(_) => return Err(cannot(&"its IO thread ended")),
+            Ok(Err(error)) => return Err(SetupError::io(what, error)),
+            Err(_) => return Err(SetupError::new(SetupErrorKind::Other, what, "its IO thread ended")),
         };
         tracing::debug!(endpoint, "publisher bound");
         Ok(Publisher(Arc::new(Inner {

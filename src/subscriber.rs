@@ -19,10 +19,10 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 use crate::codegen::Topic;
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 #[cfg(feature = "tls")]
 use crate::io::Connector;
-use crate::io::{DealerOptions, Endpoint, IoThread};
+use crate::io::{DealerOptions, Endpoint, EndpointError, IoThread};
 use crate::protocol::sequence::DEFAULT_KEYS;
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
@@ -74,13 +74,15 @@ impl Subscriber {
     /// If the endpoint is none.
     pub fn also(self, endpoint: impl AsRef<str>) -> Result<Subscriber, SetupError> {
         let endpoint = endpoint.as_ref();
-        let cannot = |why: &dyn fmt::Display| SetupError::new(format!("subscribe at {endpoint}"), why);
-        let parsed: Endpoint = endpoint.parse().map_err(|error| cannot(&error))?;
-        let thread = IoThread::shared().map_err(|error| cannot(&error))?;
+        let what = format!("subscribe at {endpoint}");
+        let parsed: Endpoint = endpoint
+            .parse()
+            .map_err(|error: EndpointError| SetupError::of(SetupErrorKind::Endpoint, &what, error))?;
+        let thread = IoThread::shared().map_err(|error| SetupError::io(&what, error))?;
         let dealer = DealerOptions {
             #[cfg(feature = "tls")]
             tls: Connector::of(std::slice::from_ref(&parsed), self.0.tls.clone(), "SubscriberBuilder::tls")
-                .map_err(|error| cannot(&error))?,
+                .map_err(|error| SetupError::of(SetupErrorKind::Tls, &what, error))?,
             ..DealerOptions::subscriber()
         };
         let driver = Driver {

@@ -11,10 +11,10 @@ use super::places::{Desk, Places};
 use super::results::{Bell, Sleepers};
 use super::{Channel, Shared};
 use crate::codegen::Service;
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 #[cfg(feature = "tls")]
 use crate::io::Connector;
-use crate::io::{DealerOptions, Endpoint, IoThread, Spin};
+use crate::io::{DealerOptions, Endpoint, EndpointError, IoThread, Spin};
 use crate::protocol::Session;
 use crate::protocol::call::Config;
 use crate::protocol::retry::Allowance;
@@ -131,21 +131,20 @@ impl ChannelBuilder {
     pub async fn connect(self, endpoint: impl AsRef<str>) -> Result<Channel, SetupError> {
         let mut endpoints = Vec::with_capacity(1 + self.replicas.len());
         for text in std::iter::once(endpoint.as_ref()).chain(self.replicas.iter().map(String::as_str)) {
-            let endpoint: Endpoint =
-                text.parse().map_err(|error| SetupError::new(format!("connect to {text}"), error))?;
+            let endpoint: Endpoint = text.parse().map_err(|error: EndpointError| {
+                SetupError::of(SetupErrorKind::Endpoint, format!("connect to {text}"), error)
+            })?;
             endpoints.push(endpoint);
         }
-        let cannot = |error: &dyn std::fmt::Display| {
-            SetupError::new(format!("connect to {}", endpoint.as_ref()), error)
-        };
+        let what = format!("connect to {}", endpoint.as_ref());
         let options = DealerOptions {
             #[cfg(feature = "tls")]
             tls: Connector::of(&endpoints, self.tls.clone(), "ChannelBuilder::tls")
-                .map_err(|error| cannot(&error))?,
+                .map_err(|error| SetupError::of(SetupErrorKind::Tls, &what, error))?,
             ..dealer_options(self.config.body_limit)
         };
         let route = Route::Dial { endpoints, next: 0 };
-        self.start(route, options).map_err(|error| cannot(&error))
+        self.start(route, options).map_err(|error| SetupError::io(what, error))
     }
 
     /// As [`Channel::local`].

@@ -25,7 +25,7 @@ pub use driver::ChannelCounters;
 
 use crate::call::Call;
 use crate::codegen::{InterfaceInfo, Method, MethodInfo, Service};
-use crate::error::{Error, Inner, Kind, Outcome, SetupError};
+use crate::error::{Error, Inner, Kind, Outcome, SetupError, SetupErrorKind};
 use crate::message::{self, Filled};
 use crate::metadata::Metadata;
 use crate::nonce::{Identity, Nonce};
@@ -157,22 +157,25 @@ impl Channel {
     /// Returns at once if the channel is connected. Nothing is lost if the future is dropped. Needs a tokio runtime with time.
     ///
     /// # Errors
-    /// If there is no welcome within the channel's [default deadline](ChannelBuilder::deadline): why, and how often it was tried. The channel goes on trying. At once,
+    /// [`Unconfirmed`](SetupErrorKind::Unconfirmed), if there is no welcome within the channel's [default deadline](ChannelBuilder::deadline): why, and how often it was tried. The channel goes on trying. At once,
     /// if nothing can bring a welcome any more, since the channel's thread has ended or is a parent process's.
     pub async fn ready(&self) -> Result<(), SetupError> {
-        let cannot = |why: String| SetupError::new("wait for the server", why);
+        let cannot = |kind, why: &str| SetupError::new(kind, "wait for the server", why);
         if !self.is_ours(Instant::now()) {
-            return Err(cannot(FORKED.into()));
+            return Err(cannot(SetupErrorKind::Other, FORKED));
         }
         let patience = self.default_deadline();
         let mut standing = self.0.standing.clone();
         let welcomed = standing.wait_for(|standing| *standing == Standing::Welcomed);
         match tokio::time::timeout(patience, welcomed).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(cannot(STOPPED.into())),
+            Ok(Err(_)) => Err(cannot(SetupErrorKind::Other, STOPPED)),
             Err(_) => match &*self.0.standing.borrow() {
                 Standing::Welcomed => Ok(()),
-                Standing::Away(why) => Err(cannot(format!("no welcome within {patience:?}; {why}"))),
+                Standing::Away(why) => {
+                    let why = format!("no welcome within {patience:?}; {why}");
+                    Err(cannot(SetupErrorKind::Unconfirmed, &why))
+                }
             },
         }
     }

@@ -28,7 +28,7 @@ pub use builder::ServerBuilder;
 pub use counters::ServerCounters;
 
 use crate::codegen::Service;
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::io::{self, IoThread};
 use crate::nonce;
 use crate::principal::Principal;
@@ -40,6 +40,8 @@ use crate::store::{Link, Opener};
 use builder::Settings;
 use engine::{Engine, Records};
 use routes::Routes;
+
+const STOPPED: &str = "the IO thread has stopped";
 
 /// A bound socket with its services.
 ///
@@ -85,26 +87,27 @@ impl Server {
 
     async fn open(settings: Settings, endpoint: &str) -> Result<Server, SetupError> {
         let settings = Settings { store: settings.store.anew(), ..settings };
-        let failed = |why: String| SetupError::new(format!("bind {endpoint}"), why);
-        let parsed: io::Endpoint =
-            endpoint.parse().map_err(|error: io::EndpointError| failed(error.to_string()))?;
+        let what = format!("bind {endpoint}");
+        let parsed: io::Endpoint = endpoint
+            .parse()
+            .map_err(|error: io::EndpointError| SetupError::of(SetupErrorKind::Endpoint, &what, error))?;
         let options = io::RouterOptions {
             #[cfg(feature = "tls")]
             tls: io::Acceptor::of(&parsed, settings.tls.clone(), "ServerBuilder::tls")
-                .map_err(|error| failed(error.to_string()))?,
+                .map_err(|error| SetupError::of(SetupErrorKind::Tls, &what, error))?,
             ..settings.gate.router(settings.wire.body)
         };
         let incarnation = Incarnation(crate::random::u64().max(1));
         let opener = Opener { incarnation, retention: settings.dedup.retention, spin: settings.spin };
         let store = settings.store.clone().open(opener).await?;
-        let thread = IoThread::start("selfsame-server").map_err(|error| failed(error.to_string()))?;
+        let thread = IoThread::start("selfsame-server").map_err(|error| SetupError::io(&what, error))?;
         let (start, started) = oneshot::channel::<Start>();
         let (bound, is_bound) = oneshot::channel();
         let (publish, counters) = watch::channel(ServerCounters::default());
         let ended = thread.run(move || async move {
             let router = match io::Router::bind(&parsed, options).await {
                 Ok(router) => router,
-                Err(error) => return drop(bound.send(Err(error.to_string()))),
+                Err(error) => return drop(bound.send(Err(error))),
             };
             // Whoever had this endpoint before has let go of it: no store of its can take in a call from here on.
             let born = nonce::wall_time(SystemTime::now());
@@ -118,8 +121,10 @@ impl Server {
             let engine = Engine::new(io::Port::Router(router), settings, routes, runtime, publish, records);
             let _ = ended.send(engine.run(shutdown).await);
         });
-        let endpoint =
-            is_bound.await.map_err(|_| failed("the IO thread has stopped".into()))?.map_err(failed)?;
+        let endpoint = match is_bound.await {
+            Ok(bound) => bound.map_err(|error| SetupError::io(what, error))?,
+            Err(_) => return Err(SetupError::new(SetupErrorKind::Other, what, STOPPED)),
+        };
         Ok(Server { endpoint, routes: Ok(Routes::default()), start, ended, counters, thread })
     }
 
@@ -178,7 +183,7 @@ impl Server {
     /// become another one. The process should end then and be started anew, as a new incarnation.
     pub async fn serve_until<F: Future>(self, signal: F) -> Result<(), SetupError> {
         let Server { endpoint, routes, start, ended: engine, thread, .. } = self;
-        let stopped = || SetupError::new(format!("serve {endpoint}"), "the IO thread has stopped");
+        let stopped = || SetupError::new(SetupErrorKind::Other, format!("serve {endpoint}"), STOPPED);
         let (stop, shutdown) = oneshot::channel();
         let (ended, mut has_ended) = oneshot::channel();
         let start_engine = Start { routes: routes?, runtime: Handle::current(), shutdown, ended };
@@ -237,7 +242,7 @@ fn store_stopped(endpoint: &str, why: &str) -> SetupError {
         "the store has stopped: {why}. Nothing that was told is lost, and what was not answered will be told when it is asked for \
          again; start the process anew, once the cause is gone"
     );
-    SetupError::new(format!("serve {endpoint}"), why)
+    SetupError::new(SetupErrorKind::Store, format!("serve {endpoint}"), why)
 }
 
 impl fmt::Debug for Server {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::codegen::{InterfaceInfo, MethodInfo, Service};
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::principal::Rules;
 use crate::protocol::wire::Contract;
 
@@ -100,7 +100,7 @@ impl Routes {
             if rival.is_some_and(|rival| rival.service != index) {
                 let why =
                     format!("two services serve interface {}; each interface has one on a socket", info.name);
-                return Err(SetupError::new("add a service", why));
+                return Err(SetupError::new(SetupErrorKind::Other, "add a service", why));
             }
         }
         self.services.push(Arc::new(service));

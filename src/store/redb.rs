@@ -34,7 +34,7 @@ use self::codec::Broken;
 use self::log::{Changes, Log};
 use self::tables::Tables;
 use super::{Link, Opener};
-use crate::error::{SetupError, panic_text};
+use crate::error::{SetupError, SetupErrorKind, panic_text};
 use crate::io::spin::{Spin, Waits};
 use crate::protocol::Incarnation;
 use crate::protocol::store::{Op, Opened, StoreEvent, Ticket};
@@ -103,6 +103,15 @@ from_redb!(
 );
 
 impl Failure {
+    fn kind(&self) -> SetupErrorKind {
+        match self {
+            Failure::Redb(error) if matches!(**error, redb::Error::DatabaseAlreadyOpen) => {
+                SetupErrorKind::InUse
+            }
+            _ => SetupErrorKind::Store,
+        }
+    }
+
     /// What happened, and what to do, for whoever tried to open the file.
     fn advice(&self) -> String {
         const DAMAGED: &str = "the file was left as it is. Move it away, and a new store is begun: no backup, which would not know the latest calls; \
@@ -150,14 +159,15 @@ pub(super) async fn open(settings: Settings, opener: Opener) -> Result<Link, Set
                 let _ = open.send(Ok(()));
                 serve(writer, opened, asked, tell, opener.spin);
             }
-            Err(failure) => drop(open.send(Err(failure.advice()))),
+            Err(failure) => drop(open.send(Err(failure))),
         }
     });
-    thread.map_err(|error| SetupError::new(&what, format!("no thread could be started: {error}")))?;
+    let failed = |why: &str| SetupError::new(SetupErrorKind::Store, &what, why);
+    thread.map_err(|error| failed(&format!("no thread could be started: {error}")).because(error))?;
     match is_open.await {
         Ok(Ok(())) => Ok(Link { ops, events }),
-        Ok(Err(advice)) => Err(SetupError::new(what, advice)),
-        Err(_) => Err(SetupError::new(what, "its thread has ended")),
+        Ok(Err(failure)) => Err(SetupError::new(failure.kind(), &what, failure.advice()).because(failure)),
+        Err(_) => Err(failed("its thread has ended")),
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Subscriber, Subscription};
 use crate::codegen::Topic;
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::protocol::fanout::RESERVED;
 use crate::protocol::sequence::TOPIC_LIMIT;
 
@@ -60,13 +60,15 @@ impl<T: Topic> Subscribe<T> {
 
     async fn stands(self) -> Result<Subscription<T>, SetupError> {
         let Subscribe { subscriber, keys, queue, deadline, .. } = self;
-        let cannot = |why: &dyn fmt::Display| SetupError::new(format!("subscribe to {}", T::NAME), why);
+        let cannot = |kind, why: &str| SetupError::new(kind, format!("subscribe to {}", T::NAME), why);
         if T::NAME.as_bytes().starts_with(RESERVED) {
-            return Err(cannot(&"topics that begin with `selfsame` belong to the library"));
+            let why = "topics that begin with `selfsame` belong to the library";
+            return Err(cannot(SetupErrorKind::Other, why));
         }
         let longest = keys.iter().flatten().map(Bytes::len).max().unwrap_or(0);
         if T::NAME.len() + 1 + longest > TOPIC_LIMIT {
-            return Err(cannot(&format!("topic and key take more than {TOPIC_LIMIT} bytes")));
+            let why = format!("topic and key take more than {TOPIC_LIMIT} bytes");
+            return Err(cannot(SetupErrorKind::Other, &why));
         }
         let board = subscriber.0.board.clone();
         let feed = board.add_feed(T::NAME, keys, queue);
@@ -78,7 +80,10 @@ impl<T: Topic> Subscribe<T> {
                 tracing::debug!(topic = T::NAME, "the subscription stands");
                 Ok(subscription)
             }
-            Ok(false) => Err(cannot(&"the publisher does not allow this subscriber to read that topic")),
+            Ok(false) => {
+                let why = "the publisher does not allow this subscriber to read that topic";
+                Err(cannot(SetupErrorKind::Denied, why))
+            }
             Err(_) => {
                 let (up, places) = board.places();
                 let mut why =
@@ -86,7 +91,7 @@ impl<T: Topic> Subscribe<T> {
                 for outage in board.outages() {
                     why = format!("{why}; {outage}");
                 }
-                Err(cannot(&why))
+                Err(cannot(SetupErrorKind::Unconfirmed, &why))
             }
         }
     }
@@ -104,7 +109,11 @@ impl<T: Topic + 'static> IntoFuture for Subscribe<T> {
 
     /// Subscribes, and resolves when the subscription stands: when every publisher that can be reached has confirmed it, and one at least.
     /// Whatever is published from then on arrives or is told as a gap. A publisher that cannot be reached is subscribed to as soon as it can
-    /// be. Fails if the deadline passes first, if the publishers do not allow it, or if the topic or a key is none that could be published. Needs a tokio runtime with time.
+    /// be. Needs a tokio runtime with time.
+    ///
+    /// Fails as [`Unconfirmed`](SetupErrorKind::Unconfirmed) if the deadline passes first, which is worth another try where a publisher may start later than its
+    /// subscribers; as [`Denied`](SetupErrorKind::Denied) if the publishers do not allow it; and as [`Other`](SetupErrorKind::Other) if the topic or a key is none
+    /// that could be published.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.stands())
     }

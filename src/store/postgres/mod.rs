@@ -46,7 +46,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::{Link, Opener};
-use crate::error::SetupError;
+use crate::error::{SetupError, SetupErrorKind};
 use crate::protocol::Incarnation;
 use crate::protocol::store::StoreEvent;
 
@@ -122,7 +122,7 @@ struct Core {
 pub(crate) fn open(settings: Settings, opener: Opener) -> Result<Link, SetupError> {
     let (ops, asked) = mpsc::unbounded_channel();
     let (events, told) = mpsc::unbounded_channel();
-    let failed = |why: String| SetupError::new("open the store in PostgreSQL", why);
+    let failed = |why: String| SetupError::new(SetupErrorKind::Store, "open the store in PostgreSQL", why);
     let config = parse(&settings).map_err(failed)?;
     let core = Arc::new(Core {
         handlers: with_options(&config, HANDLER_OPTIONS),
@@ -139,7 +139,7 @@ pub(crate) fn open(settings: Settings, opener: Opener) -> Result<Link, SetupErro
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| failed(format!("no runtime for the store: {error}")))?;
+        .map_err(|error| failed(format!("no runtime for the store: {error}")).because(error))?;
     std::thread::Builder::new()
         .name("selfsame-postgres".into())
         .spawn(move || {
@@ -151,7 +151,7 @@ pub(crate) fn open(settings: Settings, opener: Opener) -> Result<Link, SetupErro
             // Connections under way are closed, not waited for.
             runtime.shutdown_background();
         })
-        .map_err(|error| failed(format!("no thread for the store: {error}")))?;
+        .map_err(|error| failed(format!("no thread for the store: {error}")).because(error))?;
     Ok(Link { ops, events: told })
 }
 
