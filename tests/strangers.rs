@@ -259,6 +259,8 @@ async fn a_contract_of_another_form_is_refused_before_anything_is_sent() {
         (Kind::Refused(Refusal::Incompatible), Outcome::No),
         "{error}"
     );
+    let text = error.to_string();
+    assert!(text.contains("something in Account") && text.contains("build both from one schema"), "{text}");
     assert!(ledger.0.lock().unwrap().is_empty());
     honest(&endpoint).await;
 }

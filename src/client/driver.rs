@@ -248,7 +248,8 @@ impl Driver {
     }
 
     fn contract(&mut self, interface: &'static InterfaceInfo) {
-        self.machine.contract(interface.id, interface.fingerprint, interface.shape, self.now);
+        let &InterfaceInfo { id, name, fingerprint, shape, .. } = interface;
+        self.machine.contract(id, name, fingerprint, shape, self.now);
     }
 
     fn start(&mut self, order: Order) {
@@ -471,10 +472,10 @@ impl Driver {
                 tracing::info!(%session, %registration, resumed, "welcomed");
             }
             Notice::ContractDiffers { interface, compatible: true } => {
-                tracing::warn!(%session, "the server has another version of interface {interface:#018x}; it is compatible");
+                tracing::warn!(%session, "the server has another version of {interface}; it is compatible");
             }
             Notice::ContractDiffers { interface, compatible: false } => {
-                tracing::error!(%session, "the server's interface {interface:#018x} is incompatible; calls to it are refused here");
+                tracing::error!(%session, "the server's {interface} is incompatible with this client's, so calls to it are refused here; build both from one schema, or from one that only adds to the other");
             }
             Notice::Retrying { handle, refusal, delay } => {
                 let method = self.desk.call(*handle).map(|open| open.method);

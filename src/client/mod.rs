@@ -151,8 +151,8 @@ impl Channel {
     }
 
     /// Waits until a server has welcomed this channel: it has answered, knows this channel's session, and calls are sent to it at once. For a start-up that has to
-    /// fail without its server, and for readiness probes. Calls need not wait for it. What a single call is answered depends on more, such as the services that
-    /// the server has and its load.
+    /// fail without its server, and for readiness probes. Calls need not wait for it. What a single call is answered depends on more: the services that
+    /// the server has, their contracts, its load.
     ///
     /// Returns at once if the channel is connected. Nothing is lost if the future is dropped. Needs a tokio runtime with time.
     ///

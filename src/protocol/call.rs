@@ -156,12 +156,19 @@ impl Client {
 
     /// Names an interface that will be called, so that a call which the server would misread is never sent.
     /// One that is named while the connection stands is compared by a hello of its own; calls wait for the
-    /// answer. The shape has to be sorted.
-    pub fn contract(&mut self, interface: u64, fingerprint: u64, shape: &'static [(u64, u64)], now: Moment) {
+    /// answer. The name is for people. The shape has to be sorted.
+    pub fn contract(
+        &mut self,
+        interface: u64,
+        name: &'static str,
+        fingerprint: u64,
+        shape: &'static [(u64, u64)],
+        now: Moment,
+    ) {
         let Err(place) = self.contracts.binary_search_by_key(&interface, |known| known.interface) else {
             return;
         };
-        self.contracts.insert(place, Contract::new(interface, fingerprint, shape));
+        self.contracts.insert(place, Contract::new(interface, name, fingerprint, shape));
         self.unnamed = true;
         self.name_contracts(now);
     }

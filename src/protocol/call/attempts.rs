@@ -7,6 +7,7 @@ use super::Client;
 use super::connection::Link;
 use super::open::{Open, State};
 use super::terms::{Action, Conclusion, Ended, Failure, Handle, Notice, Outcome, Why};
+use super::welcome::Contract;
 use crate::protocol::wire::{self, Entry, Refused};
 use crate::protocol::{Moment, Refusal, RetryClass};
 use crate::sabotage::{planted, visit};
@@ -39,13 +40,11 @@ impl Client {
         if intent.deadline <= now {
             return self.give_up(handle, now);
         }
-        if self.contracts.iter().any(|ours| ours.interface == intent.interface && !ours.is_compatible()) {
-            return self.refuse(
-                handle,
-                Refusal::Incompatible,
-                "the server's contract of this interface is incompatible",
-                now,
-            );
+        let differs = |ours: &&Contract| ours.interface == intent.interface && !ours.is_compatible();
+        if let Some(Contract { name, .. }) = self.contracts.iter().find(differs) {
+            let message =
+                format!("something in {name} that both have is of another form at the server than here");
+            return self.refuse(handle, Refusal::Incompatible, &message, now);
         }
         if intent.body.len() > body_limit as usize {
             let message =

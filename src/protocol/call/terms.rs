@@ -131,8 +131,8 @@ pub enum Notice {
     },
     /// The server's contract of this interface is another than ours.
     ContractDiffers {
-        /// The interface's type id.
-        interface: u64,
+        /// The interface's name.
+        interface: &'static str,
         /// False: members of both are of another form, and calls of the interface are refused here.
         compatible: bool,
     },

@@ -41,6 +41,7 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(super) struct Contract {
     pub interface: u64,
+    pub name: &'static str,
     pub fingerprint: u64,
     shape: &'static [(u64, u64)],
     verdict: Verdict,
@@ -54,8 +55,13 @@ enum Verdict {
 }
 
 impl Contract {
-    pub(super) fn new(interface: u64, fingerprint: u64, shape: &'static [(u64, u64)]) -> Self {
-        Contract { interface, fingerprint, shape, verdict: Verdict::Same }
+    pub(super) fn new(
+        interface: u64,
+        name: &'static str,
+        fingerprint: u64,
+        shape: &'static [(u64, u64)],
+    ) -> Self {
+        Contract { interface, name, fingerprint, shape, verdict: Verdict::Same }
     }
 
     pub(super) fn is_compatible(&self) -> bool {
@@ -229,7 +235,7 @@ impl Client {
         for ours in &mut self.contracts {
             let verdict = theirs.get(&ours.interface).map_or(Verdict::Same, |shape| ours.compare(shape));
             if ours.verdict != verdict && verdict != Verdict::Same {
-                let (interface, compatible) = (ours.interface, verdict == Verdict::Compatible);
+                let (interface, compatible) = (ours.name, verdict == Verdict::Compatible);
                 self.actions.push_back(Action::Notice(Notice::ContractDiffers { interface, compatible }));
             }
             ours.verdict = verdict;

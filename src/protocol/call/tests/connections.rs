@@ -264,14 +264,14 @@ fn a_contract_that_differs_is_told_and_an_incompatible_one_refused() {
         [(vec![(2, 20), (4, 40)], true), (Vec::new(), true), (vec![(4, 40), (3, 31)], false)]
     {
         let mut bed = Bed::new(Config::default());
-        bed.client.contract(1, 76, &SHAPE, bed.now);
+        bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
         let handle = bed.once();
         let hello = bed.dial();
         assert_eq!(hello.contracts, [Contract { interface: 1, fingerprint: 76, shape: Vec::new() }]);
         bed.welcome.contracts =
             vec![Contract { interface: 9, fingerprint: 1, shape: vec![(1, 1)] }, differing(shape)];
         bed.greet();
-        assert!(bed.notices.contains(&Notice::ContractDiffers { interface: 1, compatible }));
+        assert!(bed.notices.contains(&Notice::ContractDiffers { interface: "Account", compatible }));
         assert_eq!(bed.calls().len(), usize::from(compatible));
         if !compatible {
             bed.failed_as(handle, Refusal::Incompatible, Outcome::No);
@@ -282,7 +282,7 @@ fn a_contract_that_differs_is_told_and_an_incompatible_one_refused() {
 #[test]
 fn a_server_that_was_replaced_by_a_compatible_one_is_believed() {
     let mut bed = Bed::new(Config::default());
-    bed.client.contract(1, 76, &SHAPE, bed.now);
+    bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
     bed.welcome.contracts = vec![differing(vec![(1, 11)])];
     bed.connect();
     let refused = bed.once();
@@ -299,9 +299,9 @@ fn a_contract_named_late_is_compared_before_its_first_call_and_disturbs_nothing(
     let under_way = bed.once();
     let call = bed.call();
     let before = bed.hello();
-    bed.client.contract(1, 76, &SHAPE, bed.now);
-    bed.client.contract(1, 76, &SHAPE, bed.now);
-    bed.client.contract(2, 76, &SHAPE, bed.now);
+    bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
+    bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
+    bed.client.contract(2, "Account", 76, &SHAPE, bed.now);
     let late = bed.begin(Intent { interface: 2, ..bed.intent(RetryClass::Once) });
     let hello = bed.hello();
     assert_ne!(hello.id, before.id);
