@@ -49,7 +49,8 @@ impl Nonce {
     /// A nonce from a key of your own, such as `order-8731`, valid for [`DEFAULT_VALIDITY`] from `issued`.
     ///
     /// Give the time at which the intention arose (the order's own time), not the time of the retry: a key rebuilt after a crash must come
-    /// out the same. Until connections are authenticated, whoever guesses a key can read its reply.
+    /// out the same. Where clients prove who they are (`ServerTls::clients`), a key is its principal's own; elsewhere all are one principal, and whoever guesses a key
+    /// can read its reply.
     pub fn keyed(key: impl AsRef<[u8]>, issued: SystemTime) -> Nonce {
         Nonce::keyed_for(key, issued, DEFAULT_VALIDITY)
     }

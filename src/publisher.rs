@@ -59,7 +59,8 @@ struct Inner {
 type Counters = Arc<Mutex<PublisherCounters>>;
 
 impl Publisher {
-    /// Binds to an endpoint such as `tcp://0.0.0.0:7315`, with the defaults. Port 0 takes a free one: see [`endpoint`](Publisher::endpoint).
+    /// Binds to an endpoint such as `tcp://0.0.0.0:7315`, with the defaults. Port 0 takes a free one: see [`endpoint`](Publisher::endpoint). For `tls://` it takes
+    /// certificates, which `PublisherBuilder::tls` is given.
     ///
     /// # Errors
     /// If the endpoint is none, or cannot be bound.

@@ -51,7 +51,8 @@ struct Inner {
 }
 
 impl Subscriber {
-    /// Connects to a publisher at an endpoint such as `tcp://prices.example:7315`. Succeeds although nobody may listen there yet.
+    /// Connects to a publisher at an endpoint such as `tcp://prices.example:7315`. Succeeds although nobody may listen there yet. For `tls://` it takes
+    /// certificates, which `SubscriberBuilder::tls` is given.
     ///
     /// # Errors
     /// If the endpoint is none, or the system has no thread left.

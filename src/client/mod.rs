@@ -108,10 +108,11 @@ const FORKED: &str =
 const STOPPED: &str = "the channel's IO thread has stopped";
 
 impl Channel {
-    /// Connects with the defaults of [`ChannelBuilder`].
+    /// Connects with the defaults of [`ChannelBuilder`], to `tcp://host:port` or `ipc:///path`. For `tls://host:port` it takes certificates, which
+    /// `ChannelBuilder::tls` is given.
     ///
     /// # Errors
-    /// If the endpoint is not one (`tcp://host:port`, `ipc:///path`), or no IO thread could be started. Not if nobody listens.
+    /// If the endpoint is not one, or no IO thread could be started. Not if nobody listens.
     pub async fn connect(endpoint: impl AsRef<str>) -> Result<Self, SetupError> {
         Channel::builder().connect(endpoint).await
     }

@@ -72,7 +72,7 @@ struct Start {
 
 impl Server {
     /// Binds with the defaults of [`ServerBuilder`]: `tcp://host:port` (port 0 lets the system choose; see
-    /// [`endpoint`](Server::endpoint)) or `ipc:///path`.
+    /// [`endpoint`](Server::endpoint)) or `ipc:///path`. For `tls://host:port` it takes certificates, which `ServerBuilder::tls` is given.
     ///
     /// # Errors
     /// If the endpoint is not one or cannot be bound.
