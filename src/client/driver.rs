@@ -475,7 +475,11 @@ impl Driver {
                 tracing::warn!(%session, "the server has another version of {interface}; it is compatible");
             }
             Notice::ContractDiffers { interface, compatible: false } => {
-                tracing::error!(%session, "the server's {interface} is incompatible with this client's, so calls to it are refused here; build both from one schema, or from one that only adds to the other");
+                tracing::error!(
+                    %session,
+                    "the server's {interface} is incompatible with this client's, so calls to it are refused here; build both from one \
+                     schema, or from one that only adds to the other"
+                );
             }
             Notice::Retrying { handle, refusal, delay } => {
                 let method = self.desk.call(*handle).map(|open| open.method);

@@ -158,8 +158,9 @@ impl Channel {
     /// Returns at once if the channel is connected. Nothing is lost if the future is dropped. Needs a tokio runtime with time.
     ///
     /// # Errors
-    /// [`Unconfirmed`](SetupErrorKind::Unconfirmed), if there is no welcome within the channel's [default deadline](ChannelBuilder::deadline): why, and how often it was tried. The channel goes on trying. At once,
-    /// if nothing can bring a welcome any more, since the channel's thread has ended or is a parent process's.
+    /// [`Unconfirmed`](SetupErrorKind::Unconfirmed), if there is no welcome within the channel's [default deadline](ChannelBuilder::deadline): why, and how often it
+    /// was tried. The channel goes on trying. [`Other`](SetupErrorKind::Other), and at once, if nothing can bring a welcome any more, since the channel's thread has
+    /// ended or is a parent process's.
     pub async fn ready(&self) -> Result<(), SetupError> {
         let cannot = |kind, why: &str| SetupError::new(kind, "wait for the server", why);
         if !self.is_ours(Instant::now()) {
