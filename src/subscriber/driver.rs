@@ -19,8 +19,8 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 /// So many beacons may fail to come.
 const BEACONS: u32 = 3;
 
-/// Messages taken in before the other tasks of the thread get their turn.
-const BATCH: usize = 64;
+/// For so long messages are taken in before the other tasks of the thread get their turn.
+const TURN: Duration = Duration::from_micros(500);
 
 pub(super) struct Driver {
     pub board: Arc<Board>,
@@ -93,7 +93,7 @@ impl Driver {
                     }
                 }
             }
-            let mut event = tokio::select! {
+            let first = tokio::select! {
                 event = dealer.next() => Some(event),
                 changed = self.changed.changed() => {
                     if changed.is_err() || self.board.has_ended() {
@@ -106,9 +106,11 @@ impl Driver {
                     return End::Lost(format!("the publisher said nothing for {silence:?}"));
                 }
             };
-            for _ in 0..BATCH {
+            let begun = Instant::now();
+            let mut next = first;
+            while let Some(event) = next {
                 match event {
-                    Some(DealerEvent::Message(frames)) => {
+                    DealerEvent::Message(frames) => {
                         if let Heard::Synced { interval } = session.hear(&frames) {
                             pace.worked();
                             outage.over();
@@ -116,11 +118,10 @@ impl Driver {
                         }
                         quiet_until = Instant::now() + silence;
                     }
-                    Some(DealerEvent::Writable) => {}
-                    Some(DealerEvent::Closed(reason)) => return End::Lost(reason.to_string()),
-                    None => break,
+                    DealerEvent::Writable => {}
+                    DealerEvent::Closed(reason) => return End::Lost(reason.to_string()),
                 }
-                event = dealer.try_next();
+                next = if begun.elapsed() < TURN { dealer.try_next() } else { None };
             }
             tokio::task::yield_now().await;
         }

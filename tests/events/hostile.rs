@@ -133,3 +133,15 @@ async fn whatever_a_publisher_sends_the_stream_says_what_is_wrong_and_goes_on() 
     assert_eq!(next(&mut prices).await, "ann 1");
     assert_eq!(subscriber.counters().malformed, 3);
 }
+
+#[tokio::test]
+async fn of_many_small_messages_at_once_none_is_lost() {
+    let text = b"\0\0\0\0\x02\0\0\0\x01\0\0\0\x32\0\0\0ann\x20\x31\0\0\0";
+    let messages = (1..=2_000).map(|sequence| message(b"price/ann", [event(sequence, text)])).collect();
+    let (_impostor, endpoint) = impostor(messages).await;
+    let subscriber = Subscriber::builder().over().connect(&endpoint).await.unwrap();
+    let mut prices = subscriber.subscribe::<Price>().await.unwrap();
+    for number in 1..=2_000 {
+        assert_eq!(next(&mut prices).await, "ann 1", "number {number}");
+    }
+}
