@@ -15,14 +15,15 @@ mod transport;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::account::account::{self, ChangePassword, Version};
 use api::account::{Account, AccountClient, AccountServer};
 use bytes::Bytes;
 use hand::{Hand, refusal_of};
 use selfsame::codegen::InterfaceInfo;
-use selfsame::protocol::wire::{Call, Entry, Hello};
+use selfsame::io::{Dealer, DealerEvent, DealerOptions, IoThread};
+use selfsame::protocol::wire::{self, Call, Encoder, Entry, Hello, Limits};
 use selfsame::protocol::{RetryClass, Session};
 use selfsame::{Answer, Channel, Gate, Kind, Outcome, Publisher, Refusal, Request, Server};
 use tokio::sync::oneshot;
@@ -144,6 +145,52 @@ async fn a_peer_that_says_hello_without_end_is_closed_in_the_end() {
     }
     assert!(hand.rest().await.is_empty());
     honest(&endpoint).await;
+}
+
+/// Each call takes a while of its thread.
+struct Busy;
+
+impl Account for Busy {
+    async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(8) {}
+        request.reply(|mut reply| reply.set_version(1))
+    }
+
+    async fn version(&self, request: Request<Version>) -> Answer<Version> {
+        request.reply(|mut reply| reply.set_version(1))
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_many_calls_is_served_in_turns() {
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(Busy));
+    let endpoint = server.endpoint().to_string();
+    tokio::spawn(server.serve());
+    let hand = Hand::connect(&endpoint).await;
+    let mut encoder = Encoder::new(Limits::default());
+    let calls =
+        (1..).find(|number| encoder.push(Entry::Call(hand.call(*number, "ann"))).is_err()).unwrap() - 1;
+    let message = encoder.finish();
+    let replies = IoThread::shared().unwrap().run(move || async move {
+        // The session is the hand's; whoever names it may use it.
+        let mut dealer = Dealer::dial(&endpoint.parse().unwrap(), DealerOptions::dealer()).await.unwrap();
+        dealer.send(message).unwrap();
+        let mut replies = Vec::new();
+        while replies.iter().sum::<u64>() < calls {
+            match dealer.next().await {
+                DealerEvent::Message(frames) => {
+                    replies.push(wire::decode(&frames, &Limits::default()).unwrap().entries.len() as u64);
+                }
+                DealerEvent::Writable => {}
+                DealerEvent::Closed(reason) => panic!("{reason}"),
+            }
+        }
+        replies
+    });
+    let replies = tokio::time::timeout(Duration::from_secs(20), replies).await.expect("all replies").unwrap();
+    // So many calls are some milliseconds' work, and a turn is half a millisecond long.
+    assert!(calls > 50 && replies.len() > 1, "{calls} calls were answered in messages of {replies:?}");
 }
 
 #[tokio::test]

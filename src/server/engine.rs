@@ -5,7 +5,9 @@
 mod calls;
 mod upkeep;
 
+use std::future::ready;
 use std::time::{Duration, Instant, SystemTime};
+use std::vec;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -65,8 +67,21 @@ pub(super) struct Engine {
     incarnation: Incarnation,
     /// Why the store has stopped, and with it this server.
     stopped: Option<String>,
+    /// What is left of a message for the next turn. No other is taken before.
+    unfinished: Option<Message>,
     /// Entries and events taken in this turn.
     taken: usize,
+    /// When no more are taken, once one was.
+    turn_ends: Option<Moment>,
+}
+
+/// A message taken apart.
+struct Message {
+    from: ConnectionId,
+    principal: Principal,
+    entries: vec::IntoIter<Result<Entry, BadEntry>>,
+    /// It was told already that its peer's sessions are in use.
+    pinged: bool,
 }
 
 /// Where the records of a server live.
@@ -102,9 +117,9 @@ impl Clock {
 }
 
 /// Entries and events after which no further message is taken in a turn, and what there is to reply is sent: the client works on that meanwhile. A message of
-/// more entries is replied to as one.
+/// more entries is replied to as one, as far as it gets in the time.
 const TURN: usize = 64;
-/// No further message is taken in a turn after so long: handlers may take up to 50 µs each on this thread.
+/// No further entry is taken in a turn after so long: handlers may take up to 50 µs each on this thread, and others have connections on it.
 const TURN_TIME: Duration = Duration::from_micros(500);
 /// How often housekeeping runs: late handlers, counters, and a look whether there is something to sweep.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
@@ -150,7 +165,9 @@ impl Engine {
             drain_until: None,
             incarnation,
             stopped: None,
+            unfinished: None,
             taken: 0,
+            turn_ends: None,
         }
     }
 
@@ -165,9 +182,10 @@ impl Engine {
         loop {
             let again = [self.replica.next_tick(), self.sweep_again].into_iter().flatten().min();
             let again = again.map(|at| self.clock.instant(at));
-            self.taken = 0;
+            (self.taken, self.turn_ends) = (0, None);
             tokio::select! {
-                event = self.port.next() => match event {
+                () = ready(()), if self.unfinished.is_some() => {}
+                event = self.port.next(), if self.unfinished.is_none() => match event {
                     Some(event) => self.take(event),
                     None => return Ok(()),
                 },
@@ -203,13 +221,13 @@ impl Engine {
 
     /// Nothing runs, and nothing waits for the store.
     fn is_idle(&self) -> bool {
-        self.handlers.is_empty() && self.replica.pending() == 0
+        self.unfinished.is_none() && self.handlers.is_empty() && self.replica.pending() == 0
     }
 
     /// Up to one turn's worth. Returns whether there may be more.
     fn take_what_is_at_hand(&mut self) -> bool {
-        let begun = Instant::now();
-        while self.taken < TURN && begun.elapsed() <= TURN_TIME {
+        self.go_on();
+        while self.taken < TURN && self.in_turn().is_some() {
             let event = self.port.try_next();
             let answer = self.answered.try_recv().ok();
             let told = self.store.as_mut().and_then(|store| store.events.try_recv().ok());
@@ -303,16 +321,9 @@ impl Engine {
         }
         match wire::decode(&frames, &self.settings.wire) {
             Ok(decoded) => {
-                self.taken += decoded.entries.len();
-                let wall = self.clock.wall();
-                for entry in decoded.entries {
-                    let now = Now { moment: self.clock.moment(), wall };
-                    match entry {
-                        Ok(entry) => self.entry(from, &principal, entry, now),
-                        Err(bad) if self.bad_entry(from, &bad) => {}
-                        Err(_) => break,
-                    }
-                }
+                let entries = decoded.entries.into_iter();
+                self.unfinished = Some(Message { from, principal, entries, pinged: false });
+                self.go_on();
             }
             Err(error) => {
                 self.counters.malformed += 1;
@@ -323,7 +334,31 @@ impl Engine {
         }
     }
 
-    fn entry(&mut self, from: ConnectionId, principal: &Principal, entry: Entry, now: Now) {
+    /// What time it is, if this turn goes on. It begins when this is asked for the first time.
+    fn in_turn(&mut self) -> Option<Moment> {
+        let now = self.clock.moment();
+        (now < *self.turn_ends.get_or_insert(now + TURN_TIME)).then_some(now)
+    }
+
+    /// Goes on with the message that is under way, as far as the time allows.
+    fn go_on(&mut self) {
+        let Some(mut message) = self.unfinished.take() else { return };
+        let wall = self.clock.wall();
+        while let Some(moment) = self.in_turn() {
+            let Some(entry) = message.entries.next() else { return };
+            self.taken += 1;
+            let now = Now { moment, wall };
+            match entry {
+                Ok(entry) => self.entry(&mut message, entry, now),
+                Err(bad) if self.bad_entry(message.from, &bad) => {}
+                Err(_) => return,
+            }
+        }
+        self.unfinished = Some(message);
+    }
+
+    fn entry(&mut self, message: &mut Message, entry: Entry, now: Now) {
+        let Message { from, ref principal, ref mut pinged, .. } = *message;
         match entry {
             Entry::Hello(hello) => self.hello(from, principal, &hello, now),
             Entry::Call(call) => self.call(from, principal, call, now),
@@ -334,8 +369,10 @@ impl Engine {
             }
             Entry::Ack(ack) => self.replica.ack(&ack, principal.id(), now),
             Entry::Ping(number) => {
-                for &registration in self.outbox.registrations(from) {
-                    self.replica.touch(registration, principal.id(), now);
+                if !std::mem::replace(pinged, true) {
+                    for &registration in self.outbox.registrations(from) {
+                        self.replica.touch(registration, principal.id(), now);
+                    }
                 }
                 self.say(from, Entry::Pong(number));
             }

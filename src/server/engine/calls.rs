@@ -23,7 +23,9 @@ impl Engine {
             Some((_, method)) => (method.info.retry, Some(method.info.name)),
             None => (call.retry, None),
         };
-        let (digest, malformed) = match digest(&call) {
+        // Of a call that is refused in any case nothing else is looked at: it may be long.
+        let foreign = call.incarnation != self.incarnation;
+        let (digest, malformed) = match if foreign { Ok(0) } else { digest(&call) } {
             Ok(digest) => (digest, None),
             Err(error) => (0, Some(format!("the parameters are not a valid message: {error}"))),
         };
