@@ -34,6 +34,9 @@ pub const SYNC: &[u8] = b"selfsame/sync/";
 /// The topic frame of a beacon.
 pub const BEACON: &[u8] = b"selfsame/beacon";
 
+/// Messages to some between two answers to syncs.
+const MESSAGES_PER_SYNC: u32 = 32;
+
 /// What a name costs in a header besides its bytes: its pointer, a zero, and what fills the last word.
 const NAME_OVERHEAD: usize = 16;
 
@@ -84,6 +87,9 @@ pub struct Fanout {
     index: Prefixes<Vec<usize>>,
     // Whoever may have something to send, in turn. May name one that is gone or listed twice; `ready` says whether it counts.
     ready: VecDeque<usize>,
+    // The same, of those whose sync is to be answered: that may take as long as some dozens of other messages, so they have a turn now and then.
+    syncing: VecDeque<usize>,
+    messages_since_sync: u32,
     closings: Vec<(ConnectionId, Closing)>,
     counters: PublisherCounters,
     // Subscriptions that are held although they may not be read, of all together.
@@ -125,6 +131,8 @@ impl Fanout {
             connections: HashMap::new(),
             index: Prefixes::default(),
             ready: VecDeque::new(),
+            syncing: VecDeque::new(),
+            messages_since_sync: 0,
             closings: Vec::new(),
             counters: PublisherCounters::default(),
             denied: 0,
@@ -175,9 +183,11 @@ impl Fanout {
             match sync_id(prefix) {
                 Some(id) if subscribe => {
                     // Of several syncs the last is answered, which answers the earlier ones too: so a flood of them costs little.
-                    subscriber.wants_sync = Some(id);
+                    let waits = subscriber.wants_sync.replace(id).is_some();
                     subscriber.synced = true;
-                    self.make_ready(slot);
+                    if !waits {
+                        self.syncing.push_back(slot);
+                    }
                 }
                 // Beacons come without it; a SUB socket has to subscribe, or drops them itself.
                 Some(_) => {}
@@ -244,11 +254,20 @@ impl Fanout {
 
     /// Ends a round of beacons: everyone who did a sync is to get one.
     pub fn beacon(&mut self) {
-        for topic in self.numbering.changed() {
-            self.find(&topic);
+        let changed = self.numbering.changed();
+        let (told, untold) = changed.split_at(changed.len().min(self.limits.owed));
+        if !untold.is_empty() {
+            // More than anyone is told one by one: whoever wants to know asks.
+            self.subscribers
+                .iter_mut()
+                .flatten()
+                .for_each(|subscriber| subscriber.owed_more |= subscriber.synced);
+        }
+        for topic in told {
+            self.find(topic);
             for slot in &self.matched {
                 if let Some(subscriber) = self.subscribers[*slot].as_mut() {
-                    subscriber.owe(&topic, self.limits.owed);
+                    subscriber.owe(topic, self.limits.owed);
                 }
             }
         }
@@ -263,18 +282,24 @@ impl Fanout {
     /// The next message to hand to a socket. `outstanding` says how many bytes a connection's socket still holds; one that holds a window full
     /// gets nothing before it is [`writable`](Fanout::writable). Connections take turns, a message each.
     pub fn next(&mut self, outstanding: impl Fn(ConnectionId) -> usize) -> Option<(ConnectionId, Parcel)> {
-        while let Some(slot) = self.ready.pop_front() {
-            let Some(subscriber) = self.subscribers[slot].as_mut().filter(|subscriber| subscriber.ready)
-            else {
-                continue;
+        while let Some((slot, syncs)) = self.whose_turn() {
+            let wanted = |subscriber: &&mut Subscriber| {
+                if syncs { subscriber.wants_sync.is_some() } else { subscriber.ready }
             };
-            subscriber.ready = false;
+            let Some(subscriber) = self.subscribers[slot].as_mut().filter(wanted) else { continue };
             let connection = subscriber.connection;
-            if outstanding(connection) >= self.limits.window {
-                continue;
+            if !syncs {
+                subscriber.ready = false;
             }
-            self.counters.syncs += u64::from(subscriber.wants_sync.is_some());
-            subscriber.put_numbers(self.incarnation, &self.numbering, &self.limits);
+            if outstanding(connection) >= self.limits.window {
+                continue; // it comes again when it is writable
+            }
+            if syncs {
+                self.counters.syncs += 1;
+                subscriber.answer_sync(self.incarnation, &self.numbering, &self.limits);
+            } else {
+                subscriber.put_beacon(self.incarnation, &self.numbering, &self.limits);
+            }
             let Some(parcel) = subscriber.queue.take(self.limits.message) else { continue };
             if let Parcel::Events(events) = &parcel {
                 self.counters.sent += events.len() as u64;
@@ -288,11 +313,29 @@ impl Fanout {
         None
     }
 
+    /// Whether the next one may have something to send.
+    pub fn is_ready(&self) -> bool {
+        !(self.ready.is_empty() && self.syncing.is_empty())
+    }
+
+    /// The next one in turn, and whether its sync is to be answered.
+    fn whose_turn(&mut self) -> Option<(usize, bool)> {
+        let overdue = self.ready.is_empty() || self.messages_since_sync >= MESSAGES_PER_SYNC;
+        if overdue && let Some(slot) = self.syncing.pop_front() {
+            self.messages_since_sync = 0;
+            return Some((slot, true));
+        }
+        self.messages_since_sync = self.messages_since_sync.saturating_add(1);
+        self.ready.pop_front().map(|slot| (slot, false))
+    }
+
     /// A connection's socket holds less than a window full again.
     pub fn writable(&mut self, connection: ConnectionId) {
-        if let Some(slot) = self.connections.get(&connection) {
-            self.make_ready(*slot);
+        let Some(slot) = self.connections.get(&connection).copied() else { return };
+        if self.subscribers[slot].as_ref().is_some_and(|subscriber| subscriber.wants_sync.is_some()) {
+            self.syncing.push_back(slot);
         }
+        self.make_ready(slot);
     }
 
     /// Gives a connection up. It is among the next [`closings`](Fanout::closings).
@@ -443,7 +486,8 @@ impl Subscriber {
     }
 
     fn owe(&mut self, topic: &Bytes, limit: usize) {
-        if !self.synced || self.owed.contains(topic) {
+        let told_of_more = self.owed_more && self.owed.len() >= limit;
+        if !self.synced || told_of_more || self.owed.contains(topic) {
             return;
         }
         match self.owed.len() < limit {
@@ -452,9 +496,9 @@ impl Subscriber {
         }
     }
 
-    /// Queues the numbers that it wants, as of now. Made only here, when the socket has room: so whoever asks a thousand times and does not read
+    /// Queues the numbers that it asked for, as of now. Made only here, when the socket has room: so whoever asks a thousand times and does not read
     /// costs one look-up.
-    fn put_numbers(&mut self, publisher: u64, numbering: &Numbering, limits: &Limits) {
+    fn answer_sync(&mut self, publisher: u64, numbering: &Numbering, limits: &Limits) {
         if let Some(sync) = self.wants_sync.take() {
             let (mut last, more) = numbering.matching(self.prefixes.keys(), limits.numbers);
             last.retain(|last| self.may_read(&last.topic));
@@ -470,7 +514,12 @@ impl Subscriber {
                 self.owed_more |= replaced.more;
                 replaced.last.iter().for_each(|last| self.owe(&last.topic, limits.owed));
             }
-        } else if self.wants_beacon && !self.queue.has_numbers() {
+        }
+    }
+
+    /// Queues the numbers that it is owed, if it is time for a beacon.
+    fn put_beacon(&mut self, publisher: u64, numbering: &Numbering, limits: &Limits) {
+        if self.wants_beacon && !self.queue.has_numbers() {
             self.wants_beacon = false;
             let (mut last, mut bytes) = (Vec::new(), 0);
             while let Some(topic) = self.owed.pop_first() {

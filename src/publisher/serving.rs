@@ -1,6 +1,7 @@
 //! The publisher's thread: between the queue of events, the machine in `protocol::fanout`, and the socket. It decides nothing.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::protocol::wire;
 /// Events, and messages of subscribers, that are taken in before the other side gets its turn.
 const BATCH: usize = 256;
 
-/// Parcels handed over before the sockets' own tasks, which share the thread, get their turn to write.
-const BURST: usize = 32;
+/// For so long parcels are handed over before the sockets' own tasks, which share the thread, get their turn to write.
+const TURN: Duration = Duration::from_micros(500);
 
 pub(super) struct Serving {
     router: Router,
@@ -83,6 +84,7 @@ impl Serving {
                     self.taken.extend(batch.drain(..));
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = ready(()), if self.fanout.is_ready() => {}
                 changed = stop.changed(), if self.closing.is_none() => {
                     let cap = changed.ok().and_then(|()| *stop.borrow());
                     self.closing = cap.map(|cap| Instant::now() + cap);
@@ -133,15 +135,15 @@ impl Serving {
             if dropped > 0 {
                 tracing::debug!(dropped, "slow subscribers lose events");
             }
-            let sent = self.send().await;
+            let sent = self.send();
+            let counters = PublisherCounters { gate: self.router.counters(), ..self.fanout.counters() };
+            *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+            yield_now().await;
             let blocked = self.blocked_until.is_some_and(|until| Instant::now() < until);
             if self.taken.is_empty() || (blocked && !sent) {
                 break;
             }
         }
-        let counters = PublisherCounters { gate: self.router.counters(), ..self.fanout.counters() };
-        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
-        yield_now().await;
     }
 
     fn publish(&mut self) {
@@ -166,9 +168,10 @@ impl Serving {
         }
     }
 
-    /// Whether anything was sent.
-    async fn send(&mut self) -> bool {
-        let mut parcels = 0_usize;
+    /// What may be sent, for a turn. Whether anything was.
+    fn send(&mut self) -> bool {
+        let begun = Instant::now();
+        let mut sent = false;
         while let Some((connection, parcel)) =
             self.fanout.next(|connection| self.router.outstanding(connection))
         {
@@ -183,16 +186,16 @@ impl Serving {
                     }
                 }
             }
-            parcels += 1;
-            if parcels.is_multiple_of(BURST) {
-                yield_now().await;
+            sent = true;
+            if begun.elapsed() >= TURN {
+                break;
             }
         }
         self.envelope.clear();
         for (connection, why) in self.fanout.closings() {
             self.router.close_for(connection, &why);
         }
-        parcels > 0
+        sent
     }
 
     fn is_drained(&self) -> bool {

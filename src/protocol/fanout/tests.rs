@@ -246,6 +246,29 @@ fn too_many_too_long_and_no_subscriptions_close_the_connection() {
 }
 
 #[test]
+fn answers_to_syncs_and_events_have_their_turns() {
+    let mut fanout = fanout(Limits { message: 1, ..Limits::default() }); // an event a message
+    join(&mut fanout, ANN, &["a"]);
+    for id in 10..30 {
+        join(&mut fanout, ConnectionId(id), &["quiet"]);
+        sync(&mut fanout, ConnectionId(id), id);
+    }
+    let mut events_before = Vec::new();
+    let mut events = 0;
+    while fanout.counters().syncs < 20 {
+        assert_eq!(fanout.publish(published("a"), NOW), None);
+        match fanout.next(|_| 0).unwrap().1 {
+            Parcel::Events(_) => events += 1,
+            Parcel::Numbers { .. } => events_before.push(std::mem::take(&mut events)),
+        }
+    }
+    assert!(events_before.iter().all(|events| *events == MESSAGES_PER_SYNC), "{events_before:?}");
+    assert!(fanout.is_ready(), "events wait");
+    sent(&mut fanout);
+    assert!(!fanout.is_ready());
+}
+
+#[test]
 fn reserved_and_unknown_prefixes_do_nothing() {
     let mut fanout = fanout(Limits::default());
     join(
