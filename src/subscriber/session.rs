@@ -1,10 +1,11 @@
 //! What is said on the connections to one publisher, and how what is heard gets to the subscriptions. Frames in, frames and items out; it
 //! moves no bytes itself.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -13,6 +14,7 @@ use super::bodies::Bodies;
 use super::feed::{Board, Feed};
 use super::inbox::Item;
 use crate::protocol::fanout::{BEACON, sync_id, sync_topic};
+use crate::protocol::gate::Complaints;
 use crate::protocol::sequence::{Learned, TOPIC_LIMIT, Tracker};
 use crate::protocol::wire::{self, BadEntry, Entry, Event, Limits, Numbers};
 
@@ -49,6 +51,9 @@ pub(super) struct Session {
     /// Ever in sync; and lost since.
     was_up: bool,
     was_lost: bool,
+    /// What a publisher could make the log full of.
+    complaints: RefCell<Complaints>,
+    origin: Instant,
 }
 
 impl Session {
@@ -69,6 +74,8 @@ impl Session {
             wants_sync: false,
             was_up: false,
             was_lost: false,
+            complaints: RefCell::new(Complaints::new(Duration::ZERO)),
+            origin: Instant::now(),
         }
     }
 
@@ -264,7 +271,7 @@ impl Session {
     }
 
     fn restarted(&self) {
-        tracing::info!(publisher = %self.name, "the publisher restarted");
+        self.log(|untold| tracing::info!(publisher = %self.name, untold, "the publisher restarted"));
         self.board.count(|counters| counters.restarts += 1);
         self.tell_all(Item::Restarted);
     }
@@ -277,8 +284,17 @@ impl Session {
         }
     }
 
+    /// Unless too much was told just now; then how much is told the next time.
+    fn log(&self, tell: impl FnOnce(u64)) {
+        if let Some(untold) = self.complaints.borrow_mut().tell(self.origin.elapsed()) {
+            tell(untold);
+        }
+    }
+
     fn malformed(&self, topic: &[u8], why: &str) {
-        tracing::warn!(publisher = %self.name, topic = %topic.escape_ascii(), why, "an event cannot be read");
+        self.log(|untold| {
+            tracing::warn!(publisher = %self.name, topic = %topic.escape_ascii(), why, untold, "an event cannot be read")
+        });
         self.board.count(|counters| counters.malformed += 1);
         let topic = Bytes::copy_from_slice(topic);
         for feed in self.readers(&topic) {
