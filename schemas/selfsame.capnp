@@ -19,7 +19,8 @@ struct Raises @0xb4db5523bf1aa91e (Fault) {
 }
 
 annotation topic @0xf264c0ee7f95e0df (struct) :Text;
-# Makes a struct an event, published under this topic. A name of at most 200 bytes without `/`, `*` or white space.
+# Makes a struct an event, published under this topic. A name of at most 200 bytes without `/`, `*` or white space, and which
+# does not begin with `selfsame`: such names are the library's own.
 
 annotation key @0x8a7f2bb213e12cc4 (field) :Void;
 # The field of an event by which subscribers may filter: Text, an integer, a Bool or an enum.

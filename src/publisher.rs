@@ -24,7 +24,7 @@ use crate::io::Acceptor;
 use crate::io::{Endpoint, EndpointError, IoThread, Router, RouterOptions};
 use crate::message::Filled;
 use crate::principal::{Principal, Rules};
-use crate::protocol::fanout::{Fanout, Limits, Published, RESERVED};
+use crate::protocol::fanout::{Fanout, Limits, Published, unfit};
 use crate::protocol::sequence::TOPIC_LIMIT;
 use crate::protocol::wire;
 #[cfg(feature = "tls")]
@@ -131,8 +131,8 @@ impl<T: Topic> TopicPublisher<T> {
     }
 
     fn event<R: Filled>(&self, fill: impl FnOnce(T::Builder<'_>) -> R) -> Result<Published, PublishError> {
-        if T::NAME.as_bytes().starts_with(RESERVED) || T::NAME.contains('/') {
-            return Err(PublishError::Topic { topic: T::NAME });
+        if let Some(why) = unfit(T::NAME) {
+            return Err(PublishError::Topic { topic: T::NAME, why });
         }
         let building = |error: capnp::Error| PublishError::Build { topic: T::NAME, why: error.to_string() };
         // 512 bytes hold most events in one segment; larger ones grow by themselves.

@@ -40,6 +40,17 @@ const MESSAGES_PER_SYNC: u32 = 32;
 /// What a name costs in a header besides its bytes: its pointer, a zero, and what fills the last word.
 const NAME_OVERHEAD: usize = 16;
 
+/// Why an event's topic cannot be called so. The generator refuses such names, but not everything that is published comes from it.
+pub fn unfit(topic: &str) -> Option<&'static str> {
+    if topic.as_bytes().starts_with(RESERVED) {
+        Some("it begins with `selfsame`, as only the library's own topics do; rename it")
+    } else if topic.contains('/') {
+        Some("it contains `/`, which ends a topic's name; rename it")
+    } else {
+        None
+    }
+}
+
 /// The topic frame of a sync and of its answer.
 pub fn sync_topic(id: u64) -> Bytes {
     Bytes::from(format!("selfsame/sync/{id:016x}"))

@@ -20,11 +20,13 @@ pub enum PublishError {
         /// What Cap'n Proto says.
         why: String,
     },
-    /// Names that begin with `selfsame` belong to this library, and `/` separates name and key.
-    #[error("{topic} cannot be the name of a topic: it begins with `selfsame` or contains `/`")]
+    /// The topic's name begins with `selfsame`, or contains `/`: the generator refuses such names.
+    #[error("{topic} cannot be the name of a topic: {why}")]
     Topic {
         /// The topic's name.
         topic: &'static str,
+        /// Which of both, and what to do.
+        why: &'static str,
     },
     /// Topic and key are too long.
     #[error("topic and key of an event of {topic} take {length} bytes, the limit is {limit}")]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{Subscriber, Subscription};
 use crate::codegen::Topic;
 use crate::error::{SetupError, SetupErrorKind};
-use crate::protocol::fanout::RESERVED;
+use crate::protocol::fanout::unfit;
 use crate::protocol::sequence::TOPIC_LIMIT;
 
 /// A subscription to be made: await it. See [`Subscriber::subscribe`].
@@ -61,8 +61,7 @@ impl<T: Topic> Subscribe<T> {
     async fn stands(self) -> Result<Subscription<T>, SetupError> {
         let Subscribe { subscriber, keys, queue, deadline, .. } = self;
         let cannot = |kind, why: &str| SetupError::new(kind, format!("subscribe to {}", T::NAME), why);
-        if T::NAME.as_bytes().starts_with(RESERVED) {
-            let why = "topics that begin with `selfsame` belong to the library";
+        if let Some(why) = unfit(T::NAME) {
             return Err(cannot(SetupErrorKind::Other, why));
         }
         let longest = keys.iter().flatten().map(Bytes::len).max().unwrap_or(0);

@@ -44,4 +44,6 @@ text_event!(Price, "price", 0xa1, |text| text.split(' ').next());
 text_event!(News, "news", 0xa2, |_| None);
 // The same topic, in the contract of somebody who never told us that he changed it.
 text_event!(OtherPrice, "price", 0xa3, |_| Some("ann"));
+// Two that the generator would have refused.
 text_event!(Reserved, "selfsame.price", 0xa4, |_| None);
+text_event!(Divided, "price/eur", 0xa5, |_| None);

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use selfsame::protocol::wire::{Entry, Limits, decode};
 use selfsame::{Publish, PublishError, Publisher, Subscriber, Subscription, TopicPublisher};
 
-use super::contract::{News, OtherPrice, Price, Reserved};
+use super::contract::{Divided, News, OtherPrice, Price, Reserved};
 use super::peers::{PlainSub, blocking, describe, next, patiently, publish, until};
 use super::transport::{Over, anywhere};
 
@@ -178,8 +178,16 @@ async fn what_waits_is_sent_before_a_shutdown_and_nothing_after() {
 #[tokio::test]
 async fn what_cannot_be_published_is_refused_with_the_reason() {
     let publisher = Publisher::builder().queue(10_000).over().bind(anywhere()).await.unwrap();
-    let refused = publisher.topic::<Reserved>().publish(|mut event| event.set_as("x")).await;
-    assert_eq!(refused, Err(PublishError::Topic { topic: "selfsame.price" }));
+    let refused = publisher.topic::<Reserved>().publish(|mut event| event.set_as("x")).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "selfsame.price cannot be the name of a topic: it begins with `selfsame`, as only the library's own topics do; rename it"
+    );
+    let refused = publisher.topic::<Divided>().publish(|mut event| event.set_as("x")).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "price/eur cannot be the name of a topic: it contains `/`, which ends a topic's name; rename it"
+    );
     let prices = publisher.topic::<Price>();
     let long = "x".repeat(600);
     let refused = prices.publish(|mut event| event.set_as(&*long)).await.unwrap_err();
@@ -194,6 +202,18 @@ async fn what_cannot_be_published_is_refused_with_the_reason() {
         let error = Publisher::builder().over().bind(endpoint).await.unwrap_err().to_string();
         assert!(error.contains(endpoint), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_published_cannot_be_subscribed_to() {
+    let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
+    let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
+    let refused = subscriber.subscribe::<Reserved>().await.unwrap_err().to_string();
+    assert!(refused.contains("subscribe to selfsame.price: it begins with `selfsame`"), "{refused}");
+    let refused = subscriber.subscribe::<Divided>().await.unwrap_err().to_string();
+    assert!(refused.contains("subscribe to price/eur: it contains `/`"), "{refused}");
+    let refused = subscriber.subscribe::<Price>().key("x".repeat(600)).await.unwrap_err().to_string();
+    assert!(refused.contains("topic and key take more than 512 bytes"), "{refused}");
 }
 
 #[tokio::test]

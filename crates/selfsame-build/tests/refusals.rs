@@ -145,6 +145,14 @@ fn topics() {
         &format!("a.capnp: E: the topic \"a\\u{{1}}\" contains white space or a control character; {remedy}"),
     );
     refused(&topic(""), &format!("a.capnp: E: the topic \"\" is empty; {remedy}"));
+    for reserved in ["selfsame", "selfsame.price", "selfsameness"] {
+        refused(
+            &topic(reserved),
+            &format!(
+                "a.capnp: E: the topic \"{reserved}\" begins with `selfsame`, as only the library's own do; {remedy}"
+            ),
+        );
+    }
     let long = "t".repeat(201);
     refused(
         &topic(&long),

@@ -9,6 +9,9 @@ use crate::model::{FieldKind, Kind, Node, Place, Struct};
 /// The longest name of a topic, in bytes. With a key it has to fit into a frame that subscribers match by prefix.
 const LONGEST_TOPIC: usize = 200;
 
+/// How the topics begin by which the two ends of the library talk to each other.
+const RESERVED: &str = "selfsame";
+
 impl Checker<'_> {
     /// Topics of all files that are compiled or provided: two publishers of one name would be taken for one.
     pub(super) fn topics(&mut self) {
@@ -87,6 +90,9 @@ fn wrong_with(topic: &str) -> Option<String> {
     }
     if topic.len() > LONGEST_TOPIC {
         return Some(format!("is {} bytes long, and {LONGEST_TOPIC} is the most", topic.len()));
+    }
+    if topic.starts_with(RESERVED) {
+        return Some(format!("begins with `{RESERVED}`, as only the library's own do"));
     }
     let bad = topic.chars().find(|c| matches!(c, '/' | '*') || c.is_whitespace() || c.is_control())?;
     Some(match bad {
