@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use crate::error::Refusal;
 use crate::model::read::STREAM_RESULT;
-use crate::model::{Interface, Kind, Method, Model, Node, Place, Raises, Type};
+use crate::model::{Interface, Kind, Method, Model, Node, Place, Raises, Says, Type};
 use crate::names::Names;
 
 /// All refusals, in the order of the files and of the declarations in them.
@@ -109,15 +109,28 @@ impl Checker<'_> {
             }
         }
         if is_own_base(self.model, node.id) {
-            self.refuse(node, path, "it extends itself", "break the circle");
+            self.refuse(node, path.clone(), "it extends itself", "break the circle");
         }
+        self.says(node, path, &interface.says);
         for method in &interface.methods {
             self.method(node, method);
         }
     }
 
+    /// That no annotation is there twice: which of them was meant, nobody knows.
+    fn says(&mut self, node: &Node, item: String, says: &Says) {
+        if says.retry.len() > 1 {
+            self.refuse(node, item.clone(), "it has more than one retry class", "keep one $Selfsame.retry");
+        }
+        if says.raises.len() > 1 {
+            let wrong = "it raises more than one struct";
+            self.refuse(node, item, wrong, "keep one $Selfsame.Raises(…).it, of a struct with a union");
+        }
+    }
+
     fn method(&mut self, node: &Node, method: &Method) {
         let item = self.item(node, &method.name);
+        self.says(node, item.clone(), &method.says);
         if method.generic {
             let wrong =
                 "a method with type parameters of its own cannot be served, since its messages must be known";

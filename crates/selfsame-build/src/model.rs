@@ -100,6 +100,7 @@ pub(crate) struct Enum {
 pub(crate) struct Interface {
     pub extends: Vec<u64>,
     pub methods: Vec<Method>,
+    pub says: Says,
 }
 
 pub(crate) struct Method {
@@ -112,8 +113,16 @@ pub(crate) struct Method {
     pub retry: Retry,
     /// Its own `Raises`, or its interface's.
     pub raises: Option<Raises>,
+    pub says: Says,
     /// `[T](…)`: type parameters of the method itself.
     pub generic: bool,
+}
+
+/// The annotations of a method or an interface. The schema compiler takes any number of each; `check` refuses more than one.
+#[derive(Default)]
+pub(crate) struct Says {
+    pub retry: Vec<Retry>,
+    pub raises: Vec<Raises>,
 }
 
 /// The type argument of a `$Selfsame.Raises(…).it`.

@@ -101,6 +101,35 @@ fn faults() {
 }
 
 #[test]
+fn an_annotation_that_is_there_twice() {
+    let retry = "it has more than one retry class; keep one $Selfsame.retry";
+    refused(
+        "interface I { m @0 () -> () $Selfsame.retry(never) $Selfsame.retry(once); }",
+        &format!("a.capnp: I.m: {retry}"),
+    );
+    refused(
+        "interface I $Selfsame.retry(never) $Selfsame.retry(never) { m @0 () -> (); }",
+        &format!("a.capnp: I: {retry}"),
+    );
+    let raises = "it raises more than one struct; keep one $Selfsame.Raises(…).it, of a struct with a union";
+    let twice = "$Selfsame.Raises(A).it $Selfsame.Raises(B).it";
+    refused(
+        &format!("struct A {{}} struct B {{}} interface I {{ m @0 () -> () {twice}; }}"),
+        &format!("a.capnp: I.m: {raises}"),
+    );
+    refused(
+        &format!("struct A {{}} struct B {{}} interface I {twice} {{ m @0 () -> (); }}"),
+        &format!("a.capnp: I: {raises}"),
+    );
+    // A method's own annotation besides its interface's is one of its own.
+    let folder = schemas(&[(
+        "a.capnp",
+        "interface I $Selfsame.retry(never) { m @0 () -> () $Selfsame.retry(once); }",
+    )]);
+    compile(&folder).unwrap();
+}
+
+#[test]
 fn what_capnpc_cannot_do() {
     refused(
         "struct S(T, U) { union { g :group { t @0 :T; } x @1 :Void; } }",

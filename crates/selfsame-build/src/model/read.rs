@@ -180,23 +180,23 @@ fn read_interface(
     interface: node::interface::Reader<'_>,
     docs: &Docs,
 ) -> capnp::Result<Interface> {
-    let defaults = annotations(node.get_annotations()?)?;
+    let says = says(node.get_annotations()?)?;
     let mut methods = Vec::new();
     for (ordinal, method) in (0u16..).zip(interface.get_methods()?) {
         let docs = docs.get(&(node.get_id(), Some(ordinal.into()))).cloned().unwrap_or_default();
-        methods.push(read_method(method, ordinal, docs, &defaults)?);
+        methods.push(read_method(method, ordinal, docs, &says)?);
     }
     let extends = interface.get_superclasses()?.iter().map(|base| base.get_id()).collect();
-    Ok(Interface { extends, methods })
+    Ok(Interface { extends, methods, says })
 }
 
 fn read_method(
     method: method::Reader<'_>,
     ordinal: u16,
     docs: String,
-    defaults: &(Option<Retry>, Option<Raises>),
+    defaults: &Says,
 ) -> capnp::Result<Method> {
-    let (retry, raises) = annotations(method.get_annotations()?)?;
+    let says = says(method.get_annotations()?)?;
     Ok(Method {
         name: method.get_name()?.to_string()?,
         docs,
@@ -209,27 +209,24 @@ fn read_method(
             id: method.get_result_struct_type(),
             brand: read_brand(method.get_result_brand()?)?,
         },
-        retry: retry.or(defaults.0).unwrap_or(Retry::Once),
-        raises: raises.or_else(|| defaults.1.clone()),
+        retry: says.retry.first().or(defaults.retry.first()).copied().unwrap_or(Retry::Once),
+        raises: says.raises.first().or(defaults.raises.first()).cloned(),
+        says,
         generic: !method.get_implicit_parameters()?.is_empty(),
     })
 }
 
-/// The retry class and the fault that the annotations of a method or an interface name.
-fn annotations(
-    list: capnp::struct_list::Reader<'_, annotation::Owned>,
-) -> capnp::Result<(Option<Retry>, Option<Raises>)> {
-    let (mut retry, mut raises) = (None, None);
+/// What the annotations of a method or an interface say.
+fn says(list: capnp::struct_list::Reader<'_, annotation::Owned>) -> capnp::Result<Says> {
+    let mut says = Says::default();
     for annotation in list {
         match annotation.get_id() {
-            id::RETRY => {
-                retry = match annotation.get_value()?.which()? {
-                    value::Enum(1) => Some(Retry::Idempotent),
-                    value::Enum(2) => Some(Retry::ReadOnly),
-                    value::Enum(3) => Some(Retry::Never),
-                    _ => Some(Retry::Once),
-                }
-            }
+            id::RETRY => says.retry.push(match annotation.get_value()?.which()? {
+                value::Enum(1) => Retry::Idempotent,
+                value::Enum(2) => Retry::ReadOnly,
+                value::Enum(3) => Retry::Never,
+                _ => Retry::Once,
+            }),
             id::RAISES_IT => {
                 let bound =
                     read_brand(annotation.get_brand()?)?.into_iter().find_map(
@@ -238,12 +235,12 @@ fn annotations(
                             _ => None,
                         },
                     );
-                raises = Some(bound.map_or(Raises::Nothing, Raises::Type));
+                says.raises.push(bound.map_or(Raises::Nothing, Raises::Type));
             }
             _ => {}
         }
     }
-    Ok((retry, raises))
+    Ok(says)
 }
 
 fn read_type(ty: type_::Reader<'_>) -> capnp::Result<Type> {
