@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = arguments.next().unwrap_or("tcp://127.0.0.1:7315".into());
     let symbol = arguments.next().unwrap_or("ACME".into());
     let subscriber = Subscriber::connect(&endpoint).await?;
-    let mut prices = subscriber.subscribe::<Price>().key(symbol.as_str()).await?;
+    let mut prices = subscriber.subscribe::<Price>().key(&symbol).await?;
     while let Some(event) = prices.next().await {
         match event? {
             Event::Message(price) => println!("{symbol} {:.2}", price.get()?.get_cents() as f64 / 100.0),

@@ -76,7 +76,12 @@ pub trait Topic: capnp::traits::Owned {
     const NAME: &'static str;
     /// The struct's type id.
     const TYPE_ID: u64;
-    /// The event's key as it stands in the topic frame, if the contract names a field.
+    /// What subscribers may filter by: the type of the field that the contract names as the key, `&str` if that is a text. Of a topic without
+    /// a key it is [`Infallible`](std::convert::Infallible), of which there is no value.
+    type Key<'k>;
+    /// A key as it stands in the topic frame.
+    fn key_bytes(key: Self::Key<'_>) -> Vec<u8>;
+    /// The event's key, likewise, if the contract names a field.
     ///
     /// # Errors
     /// If the field cannot be read.

@@ -151,7 +151,7 @@ pub use store::Store;
 pub use store::postgres::{Transaction, TransactionError};
 pub use subscriber::{
     Event, EventError, Subscribe, Subscriber, SubscriberBuilder, SubscriberCounters, Subscription,
-    SubscriptionCounters, TopicKey,
+    SubscriptionCounters,
 };
 #[cfg(feature = "tls")]
 pub use tls::{ClientTls, ServerTls, TlsCounters};

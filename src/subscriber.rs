@@ -30,7 +30,7 @@ use driver::Driver;
 use feed::Board;
 
 pub use counters::{SubscriberCounters, SubscriptionCounters};
-pub use subscribe::{Subscribe, TopicKey};
+pub use subscribe::Subscribe;
 pub use subscription::{Event, EventError, Subscription};
 
 /// Connects to one or more publishers. Cheap to clone; all clones share the connections.

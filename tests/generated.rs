@@ -37,6 +37,15 @@ fn events_know_their_topic_and_key() {
 }
 
 #[test]
+fn what_subscribers_filter_by_is_what_events_bear() {
+    use event::event::{Painted, Sold, opened::Door, painted::Colour};
+    assert_eq!(key::<Sold>(|mut event| event.set_article("book")), Some(Sold::key_bytes("book")));
+    let red = key::<Painted>(|mut event| event.set_colour(Colour::Red));
+    assert_eq!(red, Some(Painted::key_bytes(Colour::Red)));
+    assert_eq!(key::<Door>(|mut event| event.set_number(-7)), Some(Door::key_bytes(-7)));
+}
+
+#[test]
 fn a_key_that_a_newer_contract_has_is_told_by_its_number() {
     let mut message = message::Builder::new_default();
     // `Opened.Door` has its number where `Painted` has its colour.

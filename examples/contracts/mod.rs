@@ -1050,6 +1050,11 @@ pub mod account {
     impl ::selfsame::codegen::Topic for password_changed::Owned {
         const NAME: &'static str = "account.password";
         const TYPE_ID: u64 = 0xc1d3_9c26_fa3f_4698;
+        type Key<'k> = &'k str;
+
+        fn key_bytes(key: Self::Key<'_>) -> ::std::vec::Vec<u8> {
+            key.as_bytes().to_vec()
+        }
 
         fn key(event: password_changed::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
             ::core::result::Result::Ok(::core::option::Option::Some(event.get_user()?.as_bytes().to_vec()))
@@ -4542,6 +4547,11 @@ pub mod ticker {
     impl ::selfsame::codegen::Topic for price::Owned {
         const NAME: &'static str = "ticker.price";
         const TYPE_ID: u64 = 0xabc2_48d9_c2cf_b71d;
+        type Key<'k> = &'k str;
+
+        fn key_bytes(key: Self::Key<'_>) -> ::std::vec::Vec<u8> {
+            key.as_bytes().to_vec()
+        }
 
         fn key(event: price::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
             ::core::result::Result::Ok(::core::option::Option::Some(event.get_symbol()?.as_bytes().to_vec()))

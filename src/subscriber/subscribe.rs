@@ -39,9 +39,38 @@ impl<T: Topic> Subscribe<T> {
     /// Only events with this key, or with another one given likewise. The publisher filters, so nothing else crosses the network, but for
     /// keys of which this one is the beginning. Default: all keys.
     ///
+    /// It is of the type of the contract's `$Selfsame.key` field: a `&str`, an integer, a `bool` or the enum.
+    ///
+    /// ```no_run
+    /// # mod api { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/selfsame-build/tests/golden/event.rs")); }
+    /// # use api::event::{Painted, Sold, painted::Colour};
+    /// # async fn subscribe(subscriber: selfsame::Subscriber) -> Result<(), selfsame::SetupError> {
+    /// let sold = subscriber.subscribe::<Sold>().key("book").key("lamp").await?;
+    /// let painted = subscriber.subscribe::<Painted>().key(Colour::Red).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The events of a topic without a key cannot be filtered, and what would match nothing is not compiled:
+    ///
+    /// ```compile_fail,E0308
+    /// # mod api { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/selfsame-build/tests/golden/event.rs")); }
+    /// # use api::event::Opened;
+    /// # fn subscribe(subscriber: selfsame::Subscriber) {
+    /// let opened = subscriber.subscribe::<Opened>().key("door");
+    /// # }
+    /// ```
+    /// ```compile_fail,E0308
+    /// # mod api { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/selfsame-build/tests/golden/event.rs")); }
+    /// # use api::event::Painted;
+    /// # fn subscribe(subscriber: selfsame::Subscriber) {
+    /// let painted = subscriber.subscribe::<Painted>().key("red");
+    /// # }
+    /// ```
+    ///
     /// A publisher takes 1,024 keys from one subscriber, unless it is told otherwise; one that asks for more is disconnected.
-    pub fn key(mut self, key: impl TopicKey) -> Self {
-        self.keys.get_or_insert_default().insert(key.into_frame().into());
+    pub fn key(mut self, key: T::Key<'_>) -> Self {
+        self.keys.get_or_insert_default().insert(T::key_bytes(key).into());
         self
     }
 
@@ -117,26 +146,3 @@ impl<T: Topic + 'static> IntoFuture for Subscribe<T> {
         Box::pin(self.stands())
     }
 }
-
-/// A value of a contract's `$key` field: text, an integer, a boolean, or the number of an enum's value.
-pub trait TopicKey: sealed::Sealed {
-    #[doc(hidden)]
-    fn into_frame(self) -> Vec<u8>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! topic_key {
-    ($($key:ty),*) => {$(
-        impl sealed::Sealed for $key {}
-        impl TopicKey for $key {
-            fn into_frame(self) -> Vec<u8> {
-                self.to_string().into_bytes()
-            }
-        }
-    )*};
-}
-
-topic_key!(&str, String, &String, bool, u8, u16, u32, u64, i8, i16, i32, i64);

@@ -30,6 +30,11 @@ macro_rules! text_event {
         impl Topic for $event {
             const NAME: &'static str = $name;
             const TYPE_ID: u64 = $id;
+            type Key<'k> = &'k str;
+
+            fn key_bytes(key: &str) -> Vec<u8> {
+                key.as_bytes().to_vec()
+            }
 
             fn key(event: Self::Reader<'_>) -> capnp::Result<Option<Vec<u8>>> {
                 let key: fn(&str) -> Option<&str> = $key;

@@ -24,7 +24,7 @@ async fn topics_and_keys_are_told_apart() {
     let publisher = Publisher::builder().over().bind(anywhere()).await.unwrap();
     let subscriber = Subscriber::builder().over().connect(publisher.endpoint()).await.unwrap();
     let mut all = subscriber.subscribe::<Price>().await.unwrap();
-    let mut ann = subscriber.subscribe::<Price>().key("ann").key(7).await.unwrap();
+    let mut ann = subscriber.subscribe::<Price>().key("ann").key("7").await.unwrap();
     let mut news = subscriber.subscribe::<News>().await.unwrap();
     let prices = publisher.topic::<Price>();
     for text in ["ann 1", "anna 2", "bob 3", "7 4", "77 5", "ann 6"] {
@@ -212,7 +212,7 @@ async fn what_cannot_be_published_cannot_be_subscribed_to() {
     assert!(refused.contains("subscribe to selfsame.price: it begins with `selfsame`"), "{refused}");
     let refused = subscriber.subscribe::<Divided>().await.unwrap_err().to_string();
     assert!(refused.contains("subscribe to price/eur: it contains `/`"), "{refused}");
-    let refused = subscriber.subscribe::<Price>().key("x".repeat(600)).await.unwrap_err().to_string();
+    let refused = subscriber.subscribe::<Price>().key(&"x".repeat(600)).await.unwrap_err().to_string();
     assert!(refused.contains("topic and key take more than 512 bytes"), "{refused}");
 }
 

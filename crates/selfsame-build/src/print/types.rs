@@ -80,7 +80,7 @@ impl Printer<'_> {
             .collect()
     }
 
-    fn owned_type(&self, ty: &Type) -> String {
+    pub(super) fn owned_type(&self, ty: &Type) -> String {
         let capnp = format!("{CODEGEN}::capnp");
         match ty {
             Type::Primitive(primitive) => self.primitive(*primitive).to_owned(),

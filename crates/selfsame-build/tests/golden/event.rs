@@ -8,6 +8,11 @@ pub mod event {
     impl ::selfsame::codegen::Topic for sold::Owned {
         const NAME: &'static str = "shop.sold";
         const TYPE_ID: u64 = 0xab9c_dca9_e9ae_bd7c;
+        type Key<'k> = &'k str;
+
+        fn key_bytes(key: Self::Key<'_>) -> ::std::vec::Vec<u8> {
+            key.as_bytes().to_vec()
+        }
 
         fn key(event: sold::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
             ::core::result::Result::Ok(::core::option::Option::Some(event.get_article()?.as_bytes().to_vec()))
@@ -18,9 +23,14 @@ pub mod event {
     impl ::selfsame::codegen::Topic for painted::Owned {
         const NAME: &'static str = "shop.painted";
         const TYPE_ID: u64 = 0xbc4a_fe1d_a38a_98ff;
+        type Key<'k> = painted::Colour;
+
+        fn key_bytes(key: Self::Key<'_>) -> ::std::vec::Vec<u8> {
+            ::std::string::ToString::to_string(&(key as u16)).into_bytes()
+        }
 
         fn key(event: painted::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
-            ::core::result::Result::Ok(::core::option::Option::Some(match event.get_colour() { ::core::result::Result::Ok(key) => key as u16, ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(key)) => key }.to_string().into_bytes()))
+            ::core::result::Result::Ok(::core::option::Option::Some(match event.get_colour() { ::core::result::Result::Ok(key) => Self::key_bytes(key), ::core::result::Result::Err(::selfsame::codegen::capnp::NotInSchema(key)) => ::std::string::ToString::to_string(&key).into_bytes() }))
         }
     }
 
@@ -28,8 +38,13 @@ pub mod event {
     impl ::selfsame::codegen::Topic for opened::Owned {
         const NAME: &'static str = "shop.opened";
         const TYPE_ID: u64 = 0xfdbb_2f2b_3178_7e71;
+        type Key<'k> = ::core::convert::Infallible;
 
-        fn key(_: opened::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
+        fn key_bytes(key: Self::Key<'_>) -> ::std::vec::Vec<u8> {
+            match key {}
+        }
+
+        fn key(event: opened::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
             ::core::result::Result::Ok(::core::option::Option::None)
         }
     }
@@ -886,9 +901,14 @@ pub mod event {
         impl ::selfsame::codegen::Topic for door::Owned {
             const NAME: &'static str = "shop.door";
             const TYPE_ID: u64 = 0x8708_9934_2440_e020;
+            type Key<'k> = i16;
+
+            fn key_bytes(key: Self::Key<'_>) -> ::std::vec::Vec<u8> {
+                ::std::string::ToString::to_string(&key).into_bytes()
+            }
 
             fn key(event: door::Reader<'_>) -> ::selfsame::codegen::capnp::Result<::core::option::Option<::std::vec::Vec<u8>>> {
-                ::core::result::Result::Ok(::core::option::Option::Some(::std::string::ToString::to_string(&event.get_number()).into_bytes()))
+                ::core::result::Result::Ok(::core::option::Option::Some(Self::key_bytes(event.get_number())))
             }
         }
     }
