@@ -238,7 +238,7 @@ fn conclude<M: Method>(finished: Finished) -> Result<Message<M::Results>, Error>
         Error::new(inner)
     };
     match result {
-        Ok(body) => Message::from_body(body).map_err(|error| {
+        Ok(body) => Message::from_bytes(body).map_err(|error| {
             // The call ran; only its reply cannot be read.
             failed(Kind::Failed, Outcome::Yes, format!("the reply is not a valid message: {error}"))
         }),

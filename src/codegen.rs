@@ -14,7 +14,21 @@ pub use crate::protocol::RetryClass;
 pub use crate::request::{Answer, Request};
 pub use crate::server::{Incoming, Outgoing};
 
-/// A method of a contract.
+/// A method of a contract: what [`Call`] and [`Request`] are of. For code that works with any method:
+///
+/// ```
+/// use selfsame::{Call, Error, Message, Method};
+///
+/// async fn audited<M: Method>(call: Call<M>) -> Result<Message<M::Results>, Error> {
+///     let reply = call.await;
+///     if let Err(error) = &reply {
+///         eprintln!("{} failed, ran: {:?}", error.method(), error.outcome());
+///     }
+///     reply
+/// }
+/// ```
+///
+/// Generated code alone implements it: what is not documented here may change in any release.
 pub trait Method: Send + Sync + 'static {
     /// The struct of its parameters.
     type Params: capnp::traits::Owned;
@@ -22,9 +36,9 @@ pub trait Method: Send + Sync + 'static {
     type Results: capnp::traits::Owned;
     /// The struct of its typed no, or [`Untyped`].
     type Fault: 'static;
-    /// What the library needs to know of the interface that declares it.
+    #[doc(hidden)]
     const INTERFACE: &'static InterfaceInfo;
-    /// What the library needs to know of it.
+    #[doc(hidden)]
     const INFO: MethodInfo;
 }
 
@@ -56,7 +70,7 @@ pub struct InterfaceInfo {
     pub methods: &'static [&'static MethodInfo],
 }
 
-/// A struct that a method may raise as its typed no.
+/// A struct that a method may raise as its typed no: any struct of a contract without type parameters.
 pub trait Raised: capnp::traits::Owned {
     /// The struct's type id.
     const TYPE_ID: u64;
@@ -70,29 +84,38 @@ where
     const TYPE_ID: u64 = <F::Reader<'static> as capnp::traits::HasTypeId>::TYPE_ID;
 }
 
-/// A struct that is published as an event.
+/// A struct of a contract that is published as an event: what a [`TopicPublisher`](crate::TopicPublisher) and a
+/// [`Subscription`](crate::Subscription) are of.
+///
+/// Generated code alone implements it: what is not documented here may change in any release.
 pub trait Topic: capnp::traits::Owned {
     /// The name of its topic.
     const NAME: &'static str;
-    /// The struct's type id.
+    #[doc(hidden)]
     const TYPE_ID: u64;
     /// What subscribers may filter by: the type of the field that the contract names as the key, `&str` if that is a text. Of a topic without
     /// a key it is [`Infallible`](std::convert::Infallible), of which there is no value.
     type Key<'k>;
     /// A key as it stands in the topic frame.
+    #[doc(hidden)]
     fn key_bytes(key: Self::Key<'_>) -> Vec<u8>;
     /// The event's key, likewise, if the contract names a field.
     ///
     /// # Errors
     /// If the field cannot be read.
+    #[doc(hidden)]
     fn key(event: Self::Reader<'_>) -> capnp::Result<Option<Vec<u8>>>;
 }
 
 /// A service: what a generated `…Server` is to a [`Server`](crate::Server).
+///
+/// Generated code alone implements it: what is not documented here may change in any release.
 pub trait Service: Send + Sync + 'static {
     /// The interfaces it serves: its own and those that it extends.
+    #[doc(hidden)]
     fn interfaces(&self) -> &'static [&'static InterfaceInfo];
     /// Starts the handler of a call, or answers that there is none ([`Incoming::unknown_method`]).
+    #[doc(hidden)]
     fn call(&self, call: Incoming) -> Answering;
 }
 

@@ -105,7 +105,7 @@ impl Error {
         if *type_id != F::TYPE_ID {
             return None;
         }
-        Message::from_body(body.clone()).ok()
+        Message::from_bytes(body.clone()).ok()
     }
 }
 

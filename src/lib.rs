@@ -76,6 +76,7 @@
 //! | bound what strangers may do | [`Gate`], [`GateCounters`] |
 //! | publish and subscribe | [`Publisher`], [`Subscriber`], [`Subscription`] |
 //! | encrypt, and know who calls | `ServerTls`, `ClientTls` (feature `tls`), [`Principal`], [`Server::allow`], [`PublisherBuilder::allow`] |
+//! | write code for any contract | [`Method`], [`Topic`], [`Service`], [`Raised`], and the types of [`capnp`] |
 //! | test without sockets | [`Channel::local`], [`Request::test`] |
 //!
 //! # Levels and features
@@ -132,7 +133,11 @@ mod tls;
 mod trace;
 
 pub use call::Call;
+/// The Cap'n Proto library of the generated code. A function that reads or fills a part of a message names its types:
+/// `fn fill(line: line::Builder<'_>) -> selfsame::capnp::Result<()>`.
+pub use capnp;
 pub use client::{Channel, ChannelBuilder, ChannelCounters};
+pub use codegen::{Method, Raised, Service, Topic};
 pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, SetupErrorKind, Untyped};
 pub use gate::Gate;
 pub use io::Spin;

@@ -30,10 +30,16 @@ fn traversal_limit_in_words(bytes: usize) -> usize {
 const NESTING_LIMIT: i32 = 64;
 
 impl<T> Message<T> {
-    /// Takes a body in stream framing. All its pointers are followed once, within a limit; so later reads need none, and a message that is
-    /// kept can be read for ever.
-    pub(crate) fn from_body(body: Bytes) -> capnp::Result<Self> {
-        let body = aligned(body);
+    /// Takes a message in stream framing, such as [`as_bytes`](Message::as_bytes) has given: so an event or a reply can be stored, and read again.
+    /// Bytes at an address that is no multiple of 8 are copied.
+    ///
+    /// All its pointers are followed once, within a limit; so later reads need none, and a message that is kept can be read for ever. That it
+    /// was written as a `T` is not checked, since a message does not say of what struct it is.
+    ///
+    /// # Errors
+    /// If they are no whole message, if a pointer leads out of it, or if reading it once would take far longer than its size.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> capnp::Result<Self> {
+        let body = aligned(bytes.into());
         let limited = ReaderOptions {
             traversal_limit_in_words: Some(traversal_limit_in_words(body.len())),
             nesting_limit: NESTING_LIMIT,
@@ -145,7 +151,7 @@ mod tests {
     use capnp::any_pointer;
 
     fn taken(body: Vec<u8>) -> capnp::Result<Message<any_pointer::Owned>> {
-        Message::from_body(body.into())
+        Message::from_bytes(body)
     }
 
     /// A root of one pointer, to a list of `wide` pointers that all point to the next such list, three deep: some KiB which read as wide^3 words.
@@ -167,6 +173,28 @@ mod tests {
     fn a_message_whose_pointers_overlap_stands_for_no_more_than_it_has() {
         assert!(taken(overlapping(1)).is_ok());
         assert!(taken(overlapping(40)).is_err());
+    }
+
+    #[test]
+    fn a_message_that_was_stored_is_read_again() {
+        let mut builder = message::Builder::new_default();
+        builder.set_root("ann").expect("a text can be a root");
+        let sent = Message::<capnp::text::Owned>::from_bytes(serialize::write_message_to_words(&builder));
+        let stored = sent.expect("what a builder wrote").as_bytes().to_vec();
+
+        // Wherever in memory the store puts it.
+        for shift in 0..8 {
+            let shifted = Bytes::from([&[0; 8][..shift], &stored].concat()).slice(shift..);
+            let read = Message::<capnp::text::Owned>::from_bytes(shifted).expect("what was stored");
+            assert!(read.get().is_ok_and(|text| text == "ann"));
+            assert_eq!(read.as_bytes(), &stored);
+        }
+        for length in 0..stored.len() {
+            assert!(taken(stored[..length].to_vec()).is_err(), "{length} bytes of it");
+        }
+        let mut points_out = stored;
+        points_out[8] = 0xfd;
+        assert!(taken(points_out).is_err());
     }
 
     #[test]

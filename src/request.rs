@@ -34,7 +34,7 @@ pub struct Request<M: Method> {
 impl<M: Method> Request<M> {
     pub(crate) fn new(call: Incoming) -> Result<Self, Outgoing> {
         let Incoming { context, body, .. } = call;
-        match Message::from_body(body) {
+        match Message::from_bytes(body) {
             Ok(params) => Ok(Request { params, context }),
             Err(error) => {
                 Err(Outgoing::malformed(format!("the parameters are not a valid message: {error}")))
@@ -48,7 +48,7 @@ impl<M: Method> Request<M> {
     /// If the closure returns an error.
     pub fn test<R: Filled>(fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R) -> Self {
         let body = message::build::<M::Params, R>(fill).expect("the test's parameters are valid");
-        let params = Message::from_body(body).expect("just built");
+        let params = Message::from_bytes(body).expect("just built");
         let issued = nonce::wall_time(SystemTime::now());
         let expiry = nonce::later(issued, nonce::DEFAULT_VALIDITY);
         let key = Key { key: crate::random::u128(), issued, expiry };

@@ -30,7 +30,7 @@ pub(crate) use name::{NameError, principal_name};
 /// tell it. So replace files by renaming new ones over them, the key first: whoever connects between the two renames still gets the old pair.
 ///
 /// ```no_run
-/// # async fn serve(vault: impl selfsame::codegen::Service) -> Result<(), selfsame::SetupError> {
+/// # async fn serve(vault: impl selfsame::Service) -> Result<(), selfsame::SetupError> {
 /// use selfsame::{Server, ServerTls};
 /// let tls = ServerTls::new("server.pem", "server.key").clients("clients-ca.pem");
 /// Server::builder().tls(tls).bind("tls://0.0.0.0:7314").await?.service(vault).serve().await

@@ -7,10 +7,10 @@ mod service;
 #[path = "../crates/selfsame-build/tests/golden/types.rs"]
 mod types;
 
-use selfsame::codegen::capnp::message;
-use selfsame::codegen::capnp::traits::Owned;
-use selfsame::codegen::{Method, RetryClass, Service, Topic};
-use selfsame::{Answer, Request};
+use selfsame::capnp::message;
+use selfsame::capnp::traits::Owned;
+use selfsame::codegen::RetryClass;
+use selfsame::{Answer, Method, Request, Service, Topic};
 use service::base::{Closable, Named, closable, named};
 use service::shop::article::article::{self, Status, Status_, Type};
 use service::shop::article::{Article, ArticleClient, ArticleServer};

@@ -132,13 +132,15 @@ impl Channel {
         ChannelBuilder::default().local(service)
     }
 
-    /// Names the contract to the server, so that a difference is told before the first call.
+    /// Names the contract to the server, so that a difference is told before the first call. Generated clients call it.
+    #[doc(hidden)]
     pub fn register(&self, interface: &'static InterfaceInfo) {
         // A driver that is gone has nothing to compare.
         let _ = self.0.commands.send(Command::Contract(interface));
     }
 
-    /// A call to method `M`. Generated clients do this for you.
+    /// A call to method `M`. Generated clients call it.
+    #[doc(hidden)]
     pub fn call<M: Method, R: Filled>(
         &self,
         fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R,

@@ -47,7 +47,7 @@ pub(super) fn digest(call: &Call) -> capnp::Result<u128> {
     match call.id {
         CallId::Sequenced(_) => Ok(xxhash_rust::xxh3::xxh3_128(&call.body)),
         CallId::Keyed(_) => {
-            let message = Message::<capnp::any_pointer::Owned>::from_body(call.body.clone())?;
+            let message = Message::<capnp::any_pointer::Owned>::from_bytes(call.body.clone())?;
             Ok(xxhash_rust::xxh3::xxh3_128(&message.canonical()?))
         }
     }

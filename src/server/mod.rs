@@ -46,7 +46,7 @@ const STOPPED: &str = "the IO thread has stopped";
 /// A bound socket with its services.
 ///
 /// ```no_run
-/// # async fn serve(vault: impl selfsame::codegen::Service) -> Result<(), selfsame::SetupError> {
+/// # async fn serve(vault: impl selfsame::Service) -> Result<(), selfsame::SetupError> {
 /// use selfsame::Server;
 /// Server::bind("tcp://127.0.0.1:7314").await?.service(vault).serve_until(tokio::signal::ctrl_c()).await
 /// # }
@@ -146,7 +146,7 @@ impl Server {
     /// a rule that panics has said no.
     ///
     /// ```no_run
-    /// # async fn serve(vault: impl selfsame::codegen::Service) -> Result<(), selfsame::SetupError> {
+    /// # async fn serve(vault: impl selfsame::Service) -> Result<(), selfsame::SetupError> {
     /// # use selfsame::Server;
     /// let server = Server::bind("tcp://127.0.0.1:7314").await?;
     /// server.allow(|principal, method| method == "Account.version" || principal.name() == Some("backoffice")).service(vault).serve().await

@@ -149,7 +149,7 @@ fn event<T: Topic>(item: Item) -> Result<Event<T>, EventError> {
             found: type_id,
         }),
         Item::Event { topic, body, endpoint, .. } => {
-            Message::from_body(body).map(Event::Message).map_err(|error| EventError::Malformed {
+            Message::from_bytes(body).map(Event::Message).map_err(|error| EventError::Malformed {
                 topic: printable(&topic),
                 publisher: endpoint,
                 why: error.to_string(),

@@ -4,7 +4,7 @@ use capnp::any_pointer;
 use capnp::introspect::{Introspect, Type};
 use capnp::private::layout::PointerBuilder;
 use capnp::traits::{Owned, SetterInput};
-use selfsame::codegen::Topic;
+use selfsame::Topic;
 
 macro_rules! text_event {
     ($event:ident, $name:literal, $id:literal, $key:expr) => {

@@ -5,8 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use selfsame::codegen::Topic;
-use selfsame::{Event, EventError, Publisher, PublisherCounters, Subscription, TopicPublisher};
+use selfsame::{Event, EventError, Publisher, PublisherCounters, Subscription, Topic, TopicPublisher};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;

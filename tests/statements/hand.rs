@@ -4,7 +4,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use selfsame::codegen::Method;
+use selfsame::Method;
 use selfsame::io::{
     Dealer, DealerEvent, DealerOptions, Endpoint, IoThread, Router, RouterEvent, RouterOptions,
 };
@@ -286,11 +286,11 @@ impl From<Cancel> for Said {
 }
 
 fn body(user: &str) -> Bytes {
-    let mut message = selfsame::codegen::capnp::message::Builder::new_default();
+    let mut message = selfsame::capnp::message::Builder::new_default();
     let mut params = message.init_root::<change_password_params::Builder<'_>>();
     params.set_user(user);
     params.set_password("secret");
-    Bytes::from(selfsame::codegen::capnp::serialize::write_message_to_words(&message))
+    Bytes::from(selfsame::capnp::serialize::write_message_to_words(&message))
 }
 
 pub fn answer_of(reply: &Reply) -> &[u8] {

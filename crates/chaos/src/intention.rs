@@ -68,9 +68,7 @@ impl Intention {
     ///
     /// # Errors
     /// If they are not of the contract's form.
-    pub fn read(
-        from: intention::Reader<'_>,
-    ) -> std::result::Result<Intention, selfsame::codegen::capnp::Error> {
+    pub fn read(from: intention::Reader<'_>) -> std::result::Result<Intention, selfsame::capnp::Error> {
         Ok(Intention {
             call: from.get_call()?.to_string()?,
             counter: from.get_counter(),

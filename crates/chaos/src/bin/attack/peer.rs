@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use selfsame::codegen::{Method, capnp};
 use selfsame::protocol::wire::{self, Call, Encoder, Entry, Hello, Limits, Welcome};
 use selfsame::protocol::{CallId, Registration, RetryClass, Session, WallTime};
+use selfsame::{Method, capnp};
 use selfsame_chaos::Result;
 use selfsame_chaos::api::mark::mark::{Post, post_params};
 

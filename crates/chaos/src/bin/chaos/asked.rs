@@ -1,7 +1,7 @@
 //! The methods that a client calls, behind one face: made, saved, resumed and awaited alike.
 
-use selfsame::codegen::{Method, capnp};
 use selfsame::{Call, Error, Kind, Message, Outcome};
+use selfsame::{Method, capnp};
 use selfsame_chaos::api::ledger::ledger::{Add, AddAndNote, Assign, Look, Shout};
 use selfsame_chaos::api::ledger::{LedgerClient, declined, receipt};
 use selfsame_chaos::intention::Intention;
