@@ -1,5 +1,8 @@
-//! What generated code begins from; the only module that it names. Not for hand-written code: anything here may change in any release
-//! together with `selfsame-build`.
+//! What generated code begins from; the only module that it names. Not for hand-written code, to which nothing here is promised.
+//!
+//! Generated code is committed, and published in crates of contracts, so it outlives the release of `selfsame-build` that wrote it. Within a minor
+//! version (`0.x`, later `x`) it stays good: it compiles with the `selfsame` of that release and of all later ones, means the same there, and the
+//! names in it stay. What cannot keep to that waits for the next minor version, and is another format: see [`generated_code!`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -135,6 +138,28 @@ where
     };
     Box::pin(async move { Outgoing::from_answer::<M>(handler(request).await) })
 }
+
+/// Generated code says its format with this in its first line. In another format than this library's it becomes an error that says so.
+///
+/// ```
+/// selfsame::codegen::generated_code!(format 1);
+/// ```
+/// ```compile_fail
+/// selfsame::codegen::generated_code!(format 2);
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! generated_code {
+    (format 1) => {};
+    (format $other:literal) => {
+        compile_error!(concat!(
+            "this code was generated in format ",
+            $other,
+            ", and this release of selfsame knows format 1: generate it anew, with the selfsame-build of the same minor version"
+        ));
+    };
+}
+pub use generated_code;
 
 /// Includes the code that `selfsame_build::compile` wrote, as a module: `selfsame::include_contracts!(pub mod api);`
 #[macro_export]

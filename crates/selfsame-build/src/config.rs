@@ -69,8 +69,8 @@ impl Config {
     /// The schemas below a folder are another crate's, which has generated their code already: in its module `module`, as in
     /// `"contracts::api"`. The folder is an import path as well.
     ///
-    /// So services can share a crate of contracts, and an interface can extend one of another crate. Both crates have to be built by the
-    /// same release of `selfsame-build`.
+    /// So services can share a crate of contracts, and an interface can extend one of another crate. Both crates have to be built by
+    /// releases of `selfsame-build` of one minor version.
     pub fn provided_by(mut self, module: impl AsRef<str>, folder: impl Into<PathBuf>) -> Self {
         let module =
             module.as_ref().trim_start_matches("::").split("::").map(|name| name.trim().replace('-', "_"));

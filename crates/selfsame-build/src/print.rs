@@ -30,6 +30,9 @@ const ALLOW: &str = "#[rustfmt::skip]\n#[allow(clippy::all, clippy::pedantic, cl
 /// What is used of `selfsame` in generated code.
 const CODEGEN: &str = "::selfsame::codegen";
 
+/// What another version of the library cannot be given has another format: `selfsame::codegen` says when that may be.
+const FORMAT: u32 = 1;
+
 /// Prints everything.
 pub(crate) fn print(model: &Model, names: &Names, messages: &Messages) -> String {
     let printer = Printer { model, names, messages };
@@ -44,7 +47,7 @@ pub(crate) fn print(model: &Model, names: &Names, messages: &Messages) -> String
         module.lines = printer.unit(node);
     }
     root.prune();
-    let mut lines = Vec::new();
+    let mut lines = vec![format!("{CODEGEN}::generated_code!(format {FORMAT});")];
     for (name, module) in root.children {
         lines.push(String::new());
         lines.push(ALLOW.to_owned());
