@@ -87,7 +87,8 @@ impl Config {
     /// Writes the code to `mod.rs` in a folder of the source tree instead, to be committed and used by `mod api;`. It is written only when it
     /// changed.
     ///
-    /// Where the schema compiler is missing (docs.rs, somebody who only builds the crate) the committed file is used as it is.
+    /// The committed file is used as it is, neither written nor checked, where the schema compiler is missing (docs.rs, somebody who only builds
+    /// the crate), and in a package that Cargo has unpacked (out of a registry, vendored, or out of another's repository).
     pub fn checked_in(mut self, folder: impl Into<PathBuf>) -> Self {
         self.checked_in = Some(folder.into());
         self
@@ -117,6 +118,9 @@ impl Config {
         let cargo = Cargo::from_env();
         cargo.rerun_if_env_changed("SELFSAME_CHECK");
         job.inputs.iter().for_each(|path| cargo.rerun_if_changed(path));
+        if self.checked_in.is_some() && output::is_unpacked(&target) {
+            return output::present(&target);
+        }
         let compiled = match request::compile(&job) {
             Ok(compiled) => compiled,
             Err(Error::CompilerMissing { .. })

@@ -39,7 +39,7 @@ pub enum Error {
         /// The committed file.
         path: PathBuf,
     },
-    /// Nothing was found to compile.
+    /// Nothing was found to compile, or to use in its stead.
     #[error("{path}: {why}")]
     Input {
         /// What was given.

@@ -20,6 +20,23 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<(), Error> {
     if is_current(path, text)? { Ok(()) } else { Err(Error::Stale { path: path.to_owned() }) }
 }
 
+/// Whether a file lies in a package that Cargo has unpacked, whose files are not ours to change: a registry's, a vendored one, or one of
+/// another's repository, whose mark is at the repository's root.
+pub(crate) fn is_unpacked(path: &Path) -> bool {
+    const MARKS: [&str; 3] = [".cargo-ok", ".cargo-checksum.json", ".cargo_vcs_info.json"];
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().any(|folder| MARKS.iter().any(|mark| folder.join(mark).is_file()))
+}
+
+/// Fails if a package came without its generated code.
+pub(crate) fn present(path: &Path) -> Result<(), Error> {
+    if path.is_file() {
+        return Ok(());
+    }
+    let why = "it was generated, but is missing in this package: its author has to commit it, and may not exclude it";
+    Err(Error::Input { path: path.to_owned(), why: why.to_owned() })
+}
+
 fn is_current(path: &Path, text: &str) -> Result<bool, Error> {
     match fs::read(path) {
         // A checkout may have turned line ends into the system's own.

@@ -82,6 +82,29 @@ fn committed_code_serves_where_there_is_no_compiler() {
 }
 
 #[test]
+fn an_unpacked_package_is_built_with_what_was_committed() {
+    for mark in [".cargo-ok", ".cargo-checksum.json", ".cargo_vcs_info.json", "../.cargo-ok"] {
+        let folder = folder(&[("one/schemas/account.capnp", ACCOUNT), ("one/src/api/mod.rs", "// old\n")]);
+        let one = folder.path().join("one");
+        let (schemas, api) = (one.join("schemas"), one.join("src/api"));
+        let config = || Config::new().checked_in(&api);
+        let stale = config().check().compile([&schemas]).unwrap_err();
+        assert!(matches!(stale, Error::Stale { .. }), "without {mark}: {stale}");
+
+        fs::write(one.join(mark), "{}").unwrap();
+        let before = trace(&api.join("mod.rs"));
+        config().compile([&schemas]).unwrap();
+        config().check().compile([&schemas]).unwrap();
+        assert_eq!(trace(&api.join("mod.rs")), before, "{mark}");
+
+        fs::remove_file(api.join("mod.rs")).unwrap();
+        let missing = config().compile([&schemas]).unwrap_err();
+        assert!(missing.to_string().contains("is missing in this package"), "{missing}");
+        assert!(!api.join("mod.rs").exists(), "{mark}");
+    }
+}
+
+#[test]
 fn a_checkout_with_other_line_ends_is_fresh() {
     let folder = folder(&[("account.capnp", ACCOUNT)]);
     let config = || Config::new().checked_in(folder.path());
