@@ -486,7 +486,7 @@ async fn an_endpoint_that_is_none_and_one_that_is_taken_are_told() {
     for wrong in
         ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"]
     {
-        let error = AccountClient::connect(wrong).await.map(|_| ()).unwrap_err();
+        let error = AccountClient::connect(wrong).await.unwrap_err();
         assert!(error.to_string().contains("connect to"), "{error}");
         assert!(Server::bind(wrong).await.is_err(), "{wrong}");
     }

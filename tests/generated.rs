@@ -112,6 +112,19 @@ impl Article for Book {
 }
 
 #[tokio::test]
+async fn clients_and_servers_can_be_part_of_what_is_printed() {
+    #[derive(Debug)]
+    struct App {
+        #[expect(dead_code, reason = "it is printed")]
+        article: ArticleClient,
+    }
+    let endpoint = String::from("tcp://127.0.0.1:1");
+    let app = App { article: ArticleClient::connect(endpoint).await.unwrap() };
+    assert_eq!(format!("{app:?}"), "App { article: ArticleClient { channel: Channel { open: 0, .. } } }");
+    assert_eq!(format!("{:?}", ArticleServer::new(Book)), "ArticleServer { .. }");
+}
+
+#[tokio::test]
 async fn calls_reach_their_handlers() {
     let article = ArticleClient::local(Book);
     let status = article.type_(|mut p| p.set_async(true)).await.unwrap();

@@ -47,6 +47,12 @@ pub mod account {
         }
     }
 
+    impl<S> ::core::fmt::Debug for AccountServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("AccountServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Account> ::selfsame::codegen::Service for AccountServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             account::INTERFACES
@@ -71,7 +77,7 @@ pub mod account {
     }
 
     /// Calls `Account`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct AccountClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -86,7 +92,7 @@ pub mod account {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 
@@ -1547,6 +1553,12 @@ pub mod bank {
         }
     }
 
+    impl<S> ::core::fmt::Debug for BankServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("BankServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Bank> ::selfsame::codegen::Service for BankServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             bank::INTERFACES
@@ -1566,7 +1578,7 @@ pub mod bank {
     }
 
     /// Calls `Bank`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct BankClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -1581,7 +1593,7 @@ pub mod bank {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 
@@ -2368,6 +2380,12 @@ pub mod login {
         }
     }
 
+    impl<S> ::core::fmt::Debug for LoginServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("LoginServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Login> ::selfsame::codegen::Service for LoginServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             login::INTERFACES
@@ -2387,7 +2405,7 @@ pub mod login {
     }
 
     /// Calls `Login`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct LoginClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -2402,7 +2420,7 @@ pub mod login {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 
@@ -2946,6 +2964,12 @@ pub mod login {
         }
     }
 
+    impl<S> ::core::fmt::Debug for AuditServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("AuditServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Audit> ::selfsame::codegen::Service for AuditServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             audit::INTERFACES
@@ -2965,7 +2989,7 @@ pub mod login {
     }
 
     /// Calls `Audit`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct AuditClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -2980,7 +3004,7 @@ pub mod login {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 
@@ -3498,6 +3522,12 @@ pub mod storm {
         }
     }
 
+    impl<S> ::core::fmt::Debug for StormServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("StormServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Storm> ::selfsame::codegen::Service for StormServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             storm::INTERFACES
@@ -3522,7 +3552,7 @@ pub mod storm {
     }
 
     /// Calls `Storm`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct StormClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -3537,7 +3567,7 @@ pub mod storm {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 

@@ -123,6 +123,12 @@ impl Printer<'_> {
             "    }".to_owned(),
             "}".to_owned(),
             String::new(),
+            format!("impl<S> ::core::fmt::Debug for {name}<S> {{"),
+            "    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {".to_owned(),
+            format!("        f.debug_struct({name:?}).finish_non_exhaustive()"),
+            "    }".to_owned(),
+            "}".to_owned(),
+            String::new(),
             format!("impl<S: {path}> {CODEGEN}::Service for {name}<S> {{"),
             format!("    fn interfaces(&self) -> &'static [&'static {CODEGEN}::InterfaceInfo] {{"),
             format!("        {}::INTERFACES", self.path(node)),
@@ -166,7 +172,7 @@ impl Printer<'_> {
         let mut lines = vec![
             String::new(),
             format!("/// Calls `{}`. Clones share a connection.", self.model.path(node)),
-            "#[derive(::core::clone::Clone)]".to_owned(),
+            "#[derive(::core::clone::Clone, ::core::fmt::Debug)]".to_owned(),
             format!("pub struct {name} {{"),
             format!("    channel: {CODEGEN}::Channel,"),
             "}".to_owned(),
@@ -182,7 +188,7 @@ impl Printer<'_> {
             String::new(),
             "    /// A client on a channel of its own, with the defaults.".to_owned(),
             format!(
-                "    pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, {CODEGEN}::SetupError> {{"
+                "    pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, {CODEGEN}::SetupError> {{"
             ),
             format!(
                 "        ::core::result::Result::Ok(Self::new({CODEGEN}::Channel::connect(endpoint).await?))"

@@ -35,6 +35,12 @@ pub mod base {
         }
     }
 
+    impl<S> ::core::fmt::Debug for NamedServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("NamedServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Named> ::selfsame::codegen::Service for NamedServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             named::INTERFACES
@@ -54,7 +60,7 @@ pub mod base {
     }
 
     /// Calls `Named`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct NamedClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -69,7 +75,7 @@ pub mod base {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 
@@ -535,6 +541,12 @@ pub mod base {
         }
     }
 
+    impl<S> ::core::fmt::Debug for ClosableServer<S> {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("ClosableServer").finish_non_exhaustive()
+        }
+    }
+
     impl<S: self::Closable> ::selfsame::codegen::Service for ClosableServer<S> {
         fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
             closable::INTERFACES
@@ -559,7 +571,7 @@ pub mod base {
     }
 
     /// Calls `Closable`. Clones share a connection.
-    #[derive(::core::clone::Clone)]
+    #[derive(::core::clone::Clone, ::core::fmt::Debug)]
     pub struct ClosableClient {
         channel: ::selfsame::codegen::Channel,
     }
@@ -574,7 +586,7 @@ pub mod base {
         }
 
         /// A client on a channel of its own, with the defaults.
-        pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+        pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
             ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
         }
 
@@ -1025,6 +1037,12 @@ pub mod shop {
             }
         }
 
+        impl<S> ::core::fmt::Debug for ArticleServer<S> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct("ArticleServer").finish_non_exhaustive()
+            }
+        }
+
         impl<S: self::Article> ::selfsame::codegen::Service for ArticleServer<S> {
             fn interfaces(&self) -> &'static [&'static ::selfsame::codegen::InterfaceInfo] {
                 article::INTERFACES
@@ -1059,7 +1077,7 @@ pub mod shop {
         }
 
         /// Calls `Article`. Clones share a connection.
-        #[derive(::core::clone::Clone)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         pub struct ArticleClient {
             channel: ::selfsame::codegen::Channel,
         }
@@ -1074,7 +1092,7 @@ pub mod shop {
             }
 
             /// A client on a channel of its own, with the defaults.
-            pub async fn connect(endpoint: &str) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
+            pub async fn connect(endpoint: impl ::core::convert::AsRef<str>) -> ::core::result::Result<Self, ::selfsame::codegen::SetupError> {
                 ::core::result::Result::Ok(Self::new(::selfsame::codegen::Channel::connect(endpoint).await?))
             }
 
