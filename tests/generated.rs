@@ -10,8 +10,8 @@ mod types;
 use selfsame::capnp::message;
 use selfsame::capnp::traits::Owned;
 use selfsame::codegen::RetryClass;
-use selfsame::{Answer, Method, Request, Service, Topic};
-use service::base::{Closable, Named, closable, named};
+use selfsame::{Answer, Method, Request, Server, Service, Topic};
+use service::base::{Closable, Named, NamedServer, closable, named};
 use service::shop::article::article::{self, Status, Status_, Type};
 use service::shop::article::{Article, ArticleClient, ArticleServer};
 
@@ -122,6 +122,14 @@ async fn clients_and_servers_can_be_part_of_what_is_printed() {
     let app = App { article: ArticleClient::connect(endpoint).await.unwrap() };
     assert_eq!(format!("{app:?}"), "App { article: ArticleClient { channel: Channel { open: 0, .. } } }");
     assert_eq!(format!("{:?}", ArticleServer::new(Book)), "ArticleServer { .. }");
+}
+
+#[tokio::test]
+async fn one_interface_in_two_services_is_refused_also_if_one_only_extends_it() {
+    let server = Server::bind("tcp://127.0.0.1:0").await.unwrap();
+    let server = server.service(ArticleServer::new(Book)).service(NamedServer::new(Book));
+    let error = server.serve().await.unwrap_err().to_string();
+    assert!(error.contains("two services serve interface Named, or extend it"), "{error}");
 }
 
 #[tokio::test]

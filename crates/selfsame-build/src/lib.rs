@@ -31,6 +31,8 @@
 //!
 //! Names become Rust's way of writing them. Where one would be a keyword, or taken, it gets an underscore at the end.
 //!
+//! How a contract may change while clients and servers of other versions run is in the library's `docs/contracts.md`.
+//!
 //! # How
 //! Schema, model, text: `request` runs the schema compiler, `model` is what it said, `check` refuses what cannot work, `names` decides what
 //! everything is called, `normalise` makes a request that capnpc can print the messages of, and `print` writes it all down.

@@ -57,6 +57,11 @@ fn what_is_the_same() {
         compare("Unreached @0xe000000000000005 { x @0 :Text; }", "Other @0xe000000000000006 {}"),
         (false, false)
     );
+    // A struct is known by its id.
+    assert_eq!(
+        compare("struct Price @0xe000000000000003", "using Price = Cost; struct Cost @0xe000000000000003"),
+        (false, false)
+    );
 }
 
 #[test]
@@ -69,12 +74,24 @@ fn what_differs_and_does_not_matter() {
         ("look @1 ()", "sell @2 () -> (); look @1 ()"),
         ("name @0 :Text;", "title @0 :Text;"),
         ("look @1", "see @1"),
+        ("kind @1 :Kind;", "of :group { kind @1 :Kind; }"),
+        ("$Selfsame.retry(once)", "$Selfsame.Raises(Price).it"),
+        (
+            "interface Shop @0xe000000000000001",
+            "interface Open @0xe000000000000008 {} interface Shop @0xe000000000000001 extends(Open)",
+        ),
         ("coins @0 :UInt64;", "union { coins @0 :UInt64; notes @3 :UInt64; }  amount :"),
     ] {
         // The last one moves a field into a union, as its first member; the union that follows needs a name then.
         let to = to.replace("amount :", "how :");
         assert_eq!(compare(from, &to), (true, false), "{from} -> {to}");
     }
+}
+
+/// Names are in no form, and an enumerant is nothing else.
+#[test]
+fn numbers_of_enumerants_that_change_are_not_noticed() {
+    assert_eq!(compare("new @0; used @1;", "used @0; new @1;"), (true, false));
 }
 
 #[test]
@@ -88,6 +105,8 @@ fn what_is_incompatible() {
         ("$Selfsame.retry(readOnly)", ""),
         ("kind @1 :Kind;", "kind @1 :UInt16;"),
         ("-> (price :Price)", "-> Price"),
+        ("struct Price @0xe000000000000003", "struct Price @0xe000000000000007"),
+        ("coins @0 :UInt64; union { cash", "union { coins @0 :UInt64; cash"),
         ("union { cash @1 :Void; card @2 :Text; }", "cash @1 :Void; card @2 :Text;"),
     ] {
         assert_eq!(compare(from, to), (true, true), "{from} -> {to}");
