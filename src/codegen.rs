@@ -31,7 +31,7 @@ pub use crate::server::{Incoming, Outgoing};
 /// }
 /// ```
 ///
-/// Generated code alone implements it: what is not documented here may change in any release.
+/// Generated code alone implements it, and nothing is promised to other implementations.
 pub trait Method: Send + Sync + 'static {
     /// The struct of its parameters.
     type Params: capnp::traits::Owned;
@@ -90,7 +90,7 @@ where
 /// A struct of a contract that is published as an event: what a [`TopicPublisher`](crate::TopicPublisher) and a
 /// [`Subscription`](crate::Subscription) are of.
 ///
-/// Generated code alone implements it: what is not documented here may change in any release.
+/// Generated code alone implements it, and nothing is promised to other implementations.
 pub trait Topic: capnp::traits::Owned {
     /// The name of its topic.
     const NAME: &'static str;
@@ -112,7 +112,7 @@ pub trait Topic: capnp::traits::Owned {
 
 /// A service: what a generated `…Server` is to a [`Server`](crate::Server).
 ///
-/// Generated code alone implements it: what is not documented here may change in any release.
+/// Generated code alone implements it, and nothing is promised to other implementations.
 pub trait Service: Send + Sync + 'static {
     /// The interfaces it serves: its own and those that it extends.
     #[doc(hidden)]
