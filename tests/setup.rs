@@ -97,7 +97,7 @@ async fn a_topic_that_may_not_be_read_and_one_that_nobody_publishes() {
     let subscriber = Subscriber::builder().over().connect(nowhere()).await.unwrap();
     let hasty = subscriber.subscribe::<News>().deadline(Duration::from_millis(10));
     is(SetupErrorKind::Unconfirmed, hasty.await);
-    let long = subscriber.subscribe::<News>().key("x".repeat(100_000));
+    let long = subscriber.subscribe::<News>().key(&"x".repeat(100_000));
     is(SetupErrorKind::Other, long.await);
 }
 
