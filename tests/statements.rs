@@ -96,6 +96,8 @@ macro_rules! of_every_store {
             sessions::s16_a_session_that_was_silent_for_the_retention_is_gone
             nonces::s17_a_keyed_nonce_that_has_expired_or_is_older_than_the_store_is_refused
             handlers::s18_at_a_cap_calls_are_refused_and_nothing_is_forgotten
+            handlers::s18_keyed_records_have_the_bound_that_the_server_was_given
+            handlers::s18_a_reply_above_the_limit_is_sent_once_and_not_kept
             nonces::s19_two_clients_that_share_a_session_are_told_apart
             handlers::s21_a_call_whose_time_is_up_is_not_started
             handlers::s21_all_attempts_share_one_deadline_and_one_budget

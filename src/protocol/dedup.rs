@@ -211,6 +211,7 @@ impl Dedup {
         counters.keyed = self.keyed.len();
         counters.notes = self.notes;
         counters.bytes = self.records.bytes + self.records.keyed_bytes;
+        counters.keyed_bytes = self.records.keyed_bytes;
         counters
     }
 

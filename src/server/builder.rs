@@ -139,7 +139,8 @@ impl ServerBuilder {
     }
 
     /// How long the session of a silent client, and so the replies that it may still ask for, are kept. Default: 15 minutes, which
-    /// covers a paused virtual machine.
+    /// covers a paused virtual machine. Calls that handlers make within the request of a sequenced call are valid for twice this, and other servers refuse
+    /// them as `TooLarge` if that is more than 7 days.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.dedup.retention = retention.min(LONGEST);
@@ -161,17 +162,52 @@ impl ServerBuilder {
         self
     }
 
-    /// Sessions that may live at once; a further client is refused as `Overloaded`.
+    /// Sessions that may live at once, at least 1; a further client is refused as `Overloaded`. Default: 65,536, some 300 bytes each.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
-        self.settings.dedup.sessions = sessions;
+        self.settings.dedup.sessions = sessions.max(1);
         self
     }
 
-    /// Calls that may be open, or answered and not yet acknowledged, in one session.
+    /// Calls that may be open, or answered and not yet acknowledged, in one session, at least 1. Default: 1,024.
     #[must_use]
     pub fn window(mut self, calls: u32) -> Self {
-        self.settings.dedup.window = calls;
+        self.settings.dedup.window = calls.max(1);
+        self
+    }
+
+    /// Records of keyed calls that are kept at once, from 1 to 2^30; beyond it keyed calls are refused as `Overloaded` until the oldest expire. Default:
+    /// 1,048,576, some 400 bytes each beside their replies.
+    ///
+    /// Calls made [`within`](crate::Call::within) a request are keyed ones, and no acknowledgement frees their records. So this has to be as many as come in a second, times
+    /// the seconds for which they are valid: twice the [`retention`](ServerBuilder::retention) of the server at which the outermost call arrived, 30 minutes by default;
+    /// or, if that call is keyed itself, as long as its nonce, a day by default. The default lasts for 582 a second, or 12. For more, raise this and
+    /// [`keyed_bytes`](ServerBuilder::keyed_bytes), or lower the retention there.
+    ///
+    /// The server warns once four fifths of either bound are used, and again only after both had fallen below three fifths;
+    /// [`ServerCounters`](crate::ServerCounters) has what is kept. With a `shared` or `atomic` store records stay in the database, which neither bounds.
+    #[must_use]
+    pub fn keyed_records(mut self, records: usize) -> Self {
+        self.settings.dedup.keyed = records.clamp(1, 1 << 30);
+        self
+    }
+
+    /// Bytes of replies that are kept of keyed calls; beyond it they are refused as `Overloaded`, as beyond
+    /// [`keyed_records`](ServerBuilder::keyed_records). Default: 256 MiB, which at replies of 1 KiB is 262,144 of them: 145 calls a second for 30 minutes.
+    #[must_use]
+    pub fn keyed_bytes(mut self, bytes: usize) -> Self {
+        self.settings.dedup.keyed_bytes = bytes.max(1);
+        self
+    }
+
+    /// The longest reply that is kept for a retry, in bytes, at most 256 MiB. Default: 1 MiB. A longer one is sent once: if it is lost, the retry of a `once`
+    /// call gets `ReplyEvicted`, its outcome `Yes`. Replies that one session has not acknowledged may have 16 MiB together, or this if it is more, and
+    /// those of all sessions 256 MiB. Replicas of one store should have the same.
+    #[must_use]
+    pub fn kept_reply_limit(mut self, bytes: u32) -> Self {
+        let (limits, default) = (&mut self.settings.dedup, dedup::Limits::default());
+        limits.reply_bytes = (bytes as usize).min(default.bytes);
+        limits.session_bytes = default.session_bytes.max(limits.reply_bytes);
         self
     }
 
@@ -189,5 +225,26 @@ impl ServerBuilder {
     /// If the endpoint is not one or cannot be bound, or a `tls://` one has no certificates, or files that are of no use.
     pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Server, SetupError> {
         Server::open(self.settings, endpoint.as_ref()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_of_nothing_is_a_bound_of_one() {
+        let limits =
+            ServerBuilder::default().sessions(0).window(0).keyed_records(0).keyed_bytes(0).settings.dedup;
+        assert_eq!((limits.sessions, limits.window, limits.keyed, limits.keyed_bytes), (1, 1, 1, 1));
+    }
+
+    #[test]
+    fn a_session_has_room_for_the_longest_reply_that_is_kept() {
+        let limits = |bytes| ServerBuilder::default().kept_reply_limit(bytes).settings.dedup;
+        let default = dedup::Limits::default();
+        assert_eq!((limits(8).reply_bytes, limits(8).session_bytes), (8, default.session_bytes));
+        assert_eq!((limits(32 << 20).reply_bytes, limits(32 << 20).session_bytes), (32 << 20, 32 << 20));
+        assert_eq!(limits(u32::MAX).reply_bytes, default.bytes, "no more than all replies may have together");
     }
 }

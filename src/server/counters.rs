@@ -28,6 +28,10 @@ pub struct ServerCounters {
     pub records: usize,
     /// Bytes of the replies in them.
     pub record_bytes: usize,
+    /// Of these records, keyed ones: they stay until they expire ([`keyed_records`](crate::ServerBuilder::keyed_records)).
+    pub keyed_records: usize,
+    /// Bytes of the replies in those ([`keyed_bytes`](crate::ServerBuilder::keyed_bytes)).
+    pub keyed_bytes: usize,
     /// Operations of the store that are under way, or to be asked again; always 0 of a memory store.
     pub store_pending: usize,
     /// Handlers that run, and calls that wait for the store before theirs does.

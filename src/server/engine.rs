@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 
+use super::alarm::Alarm;
 use super::builder::Settings;
 use super::counters::ServerCounters;
 use super::guard::Answers;
@@ -56,6 +57,7 @@ pub(super) struct Engine {
     spawning: Vec<Task>,
     shares: Shares,
     newcomers: Newcomers,
+    keyed_alarm: Alarm,
     answers: Answers,
     answered: mpsc::UnboundedReceiver<(Execution, Terminal)>,
     counters: ServerCounters,
@@ -157,6 +159,7 @@ impl Engine {
             spawning: Vec::new(),
             shares: Shares::default(),
             newcomers: Newcomers::default(),
+            keyed_alarm: Alarm::default(),
             answers,
             answered,
             counters: ServerCounters::default(),

@@ -2,6 +2,7 @@
 //!
 //! Whether a call runs, joins, is replayed or refused is decided by the machine in `protocol::dedup`; the `engine` runs it on an IO thread.
 
+mod alarm;
 mod answer;
 mod builder;
 mod counters;

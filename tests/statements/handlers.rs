@@ -10,6 +10,7 @@ use selfsame::{Kind, Outcome};
 use super::api::account::AccountClient;
 use super::fixture::Fixture;
 use super::hand::{self, Hand, refusal_of};
+use super::nonces::{keyed, wall};
 use super::transport::{Over, anywhere};
 
 /// A handler that failed after its effect: in an atomic store the effect is undone, elsewhere nobody can.
@@ -120,6 +121,42 @@ pub async fn s18_at_a_cap_calls_are_refused_and_nothing_is_forgotten(fixture: Fi
     let acked = Call { acked_below: 3, attempt: 2, ..hand.call(5, "ann") };
     assert!(matches!(hand.ask(&acked).await.answer, Answer::Ok(_)), "acknowledging makes room");
     assert_eq!(vault.effects().await, 5);
+}
+
+/// Where records lie in the server's memory. In a database nothing but its disk bounds them.
+pub async fn s18_keyed_records_have_the_bound_that_the_server_was_given(fixture: Fixture) {
+    let vault = fixture.vault();
+    let server = fixture.serve_as(&vault, &anywhere(), |b| b.keyed_records(2)).await;
+    let mut hand = Hand::connect(&server.endpoint).await;
+    let issued = wall() + 1_000; // no store is younger
+    let calls =
+        [1, 2, 3].map(|key| Call { id: keyed(key, issued, issued + 3_600_000), ..hand.call(0, "ann") });
+    for call in &calls[..2] {
+        assert!(matches!(hand.ask(call).await.answer, Answer::Ok(_)));
+    }
+    let third = hand.ask(&calls[2]).await;
+    if fixture.is_shared() {
+        assert!(matches!(third.answer, Answer::Ok(_)), "{third:?}");
+    } else {
+        assert_eq!(refusal_of(&third), Some(Refusal::Overloaded));
+    }
+    for call in &calls[..2] {
+        assert!(hand.ask(&Call { attempt: 2, ..call.clone() }).await.replayed, "nothing was forgotten");
+    }
+}
+
+pub async fn s18_a_reply_above_the_limit_is_sent_once_and_not_kept(fixture: Fixture) {
+    let vault = fixture.vault();
+    let server = fixture.serve_as(&vault, &anywhere(), |b| b.kept_reply_limit(8)).await;
+    let mut hand = Hand::connect(&server.endpoint).await;
+    let issued = wall() + 1_000;
+    let keyed = Call { id: keyed(1, issued, issued + 3_600_000), ..hand.call(0, "ann") };
+    for call in [hand.call(1, "ann"), keyed] {
+        assert!(matches!(hand.ask(&call).await.answer, Answer::Ok(_)));
+        let again = hand.ask(&Call { attempt: 2, ..call }).await;
+        assert_eq!(refusal_of(&again), Some(Refusal::ReplyEvicted));
+    }
+    assert_eq!(vault.effects().await, 2, "none has run again");
 }
 
 pub async fn s21_a_call_whose_time_is_up_is_not_started(fixture: Fixture) {

@@ -41,6 +41,8 @@ pub struct Counters {
     pub notes: usize,
     /// Bytes of replies kept now, all in all.
     pub bytes: usize,
+    /// Of these, of keyed records.
+    pub keyed_bytes: usize,
 }
 
 impl Counters {

@@ -6,6 +6,7 @@ use super::{Engine, HOUSEKEEPING, SHUTTING_DOWN, SWEEP_PACE, goodbye, not_starte
 use crate::protocol::Refusal;
 use crate::protocol::dedup::Terminal;
 use crate::protocol::wire::Entry;
+use crate::server::alarm::share;
 use crate::server::queue::Waiting;
 
 impl Engine {
@@ -20,6 +21,9 @@ impl Engine {
         self.counters.sessions = dedup.sessions;
         self.counters.records = dedup.records;
         self.counters.record_bytes = dedup.bytes;
+        self.counters.keyed_records = dedup.keyed;
+        self.counters.keyed_bytes = dedup.keyed_bytes;
+        self.warn_of_keyed_records();
         self.counters.joined = dedup.joined;
         self.counters.store_pending = self.replica.pending();
         self.counters.running = self.handlers.len();
@@ -37,6 +41,22 @@ impl Engine {
         let again = self.replica.sweep(now).map(|at| at.max(now.moment + SWEEP_PACE));
         // What is due later, the next housekeeping finds.
         self.sweep_again = again.filter(|at| *at < now.moment + HOUSEKEEPING);
+    }
+
+    fn warn_of_keyed_records(&mut self) {
+        let (records, bytes) = (self.counters.keyed_records, self.counters.keyed_bytes);
+        let limits = &self.settings.dedup;
+        let shares = [share(records, limits.keyed), share(bytes, limits.keyed_bytes)];
+        if self.keyed_alarm.goes_off(shares) {
+            tracing::warn!(
+                records,
+                most_records = limits.keyed,
+                bytes,
+                most_bytes = limits.keyed_bytes,
+                "the table of keyed records is four fifths full; once it is full, keyed calls and calls made within a request are refused as \
+                 Overloaded: raise ServerBuilder::keyed_records and keyed_bytes, or lower the retention at the servers that call this one"
+            );
+        }
     }
 
     fn drop_overdue_handlers(&mut self) {
