@@ -93,7 +93,7 @@ impl<M: Method> Call<M> {
 
     /// Sends a name and a value along, for the handler's [`metadata`](Context::metadata). May be given several times.
     pub fn metadata(self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
-        self.with(|call| call.metadata.0.push((name.into(), Bytes::copy_from_slice(value.as_ref()))))
+        self.with(|call| call.metadata.push(name, value))
     }
 
     /// Makes the call part of a trace that began elsewhere: a W3C `traceparent`. One that is invalid is ignored, as the recommendation says.
@@ -206,7 +206,7 @@ fn start(channel: Channel, order: Box<Order>) -> Result<Ticket, Error> {
 }
 
 /// What the wire's 32 bits of milliseconds can say, a little less than 50 days.
-const LONGEST_DEADLINE: Duration = Duration::from_millis(u32::MAX as u64);
+pub(crate) const LONGEST_DEADLINE: Duration = Duration::from_millis(u32::MAX as u64);
 
 impl<M: Method> Future for Call<M> {
     type Output = Result<Message<M::Results>, Error>;

@@ -253,7 +253,21 @@ pub struct Fault<F = Untyped> {
     fault: PhantomData<fn() -> F>,
 }
 
-/// A handler's no, in the table of [`Fault`].
+/// What a handler decided, in the table of [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// The contract's typed no. See [`Fault::typed`].
+    Declined,
+    /// It went wrong, and is not run again.
+    Failed,
+    /// Nothing was done, and it may be retried.
+    Unavailable,
+    /// What was done was done within the request, and it may be retried.
+    Interrupted,
+}
+
+/// A handler's no, with what its kind needs.
 #[derive(Clone, Debug)]
 pub(crate) enum Verdict {
     Declined { fault: u64, body: Bytes },
@@ -293,17 +307,35 @@ impl<F> Fault<F> {
         self.retry_after = Some(delay);
         self
     }
+
+    /// What the handler decided.
+    pub fn kind(&self) -> FaultKind {
+        match self.verdict {
+            Verdict::Declined { .. } => FaultKind::Declined,
+            Verdict::Failed => FaultKind::Failed,
+            Verdict::Unavailable => FaultKind::Unavailable,
+            Verdict::Interrupted => FaultKind::Interrupted,
+        }
+    }
+}
+
+impl<F: Raised> Fault<F> {
+    /// The contract's typed no, if it is one: what its caller gets from [`Error::fault`].
+    pub fn typed(&self) -> Option<Message<F>> {
+        let Verdict::Declined { body, .. } = &self.verdict else { return None };
+        Message::from_bytes(body.clone()).ok()
+    }
 }
 
 impl<F> fmt::Display for Fault<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Declined { .. } => "declined",
-            Verdict::Failed => "failed",
-            Verdict::Unavailable => "unavailable",
-            Verdict::Interrupted => "interrupted",
+        let kind = match self.kind() {
+            FaultKind::Declined => "declined",
+            FaultKind::Failed => "failed",
+            FaultKind::Unavailable => "unavailable",
+            FaultKind::Interrupted => "interrupted",
         };
-        write!(f, "{verdict}")?;
+        write!(f, "{kind}")?;
         if !self.message.is_empty() {
             write!(f, ": {}", self.message)?;
         }
@@ -316,6 +348,8 @@ impl<F> fmt::Debug for Fault<F> {
         write!(f, "Fault({self})")
     }
 }
+
+impl<F> std::error::Error for Fault<F> {}
 
 // No blanket `From<E: std::error::Error>`: it would hide the choice of a verdict behind every `?`.
 impl<F> From<capnp::Error> for Fault<F> {

@@ -77,7 +77,7 @@
 //! | publish and subscribe | [`Publisher`], [`Subscriber`], [`Subscription`] |
 //! | encrypt, and know who calls | `ServerTls`, `ClientTls` (feature `tls`), [`Principal`], [`Server::allow`], [`PublisherBuilder::allow`] |
 //! | write code for any contract | [`Method`], [`Topic`], [`Service`], [`Raised`], and the types of [`capnp`] |
-//! | test without sockets | [`Channel::local`], [`Request::test`] |
+//! | test without sockets | [`Channel::local`], [`Request::test`], [`Principal::named`] |
 //!
 //! # Levels and features
 //!
@@ -138,7 +138,7 @@ pub use call::Call;
 pub use capnp;
 pub use client::{Channel, ChannelBuilder, ChannelCounters};
 pub use codegen::{Method, Raised, Service, Topic};
-pub use error::{Error, Fault, Kind, Outcome, Refusal, SetupError, SetupErrorKind, Untyped};
+pub use error::{Error, Fault, FaultKind, Kind, Outcome, Refusal, SetupError, SetupErrorKind, Untyped};
 pub use gate::Gate;
 pub use io::Spin;
 pub use message::{Filled, Message};
@@ -149,7 +149,7 @@ pub use protocol::gate::GateCounters;
 pub use publisher::{
     Policy, Publish, PublishError, Publisher, PublisherBuilder, PublisherCounters, TopicPublisher,
 };
-pub use request::{Answer, Context, Reply, Request};
+pub use request::{Answer, Context, Reply, Request, TestContext};
 pub use server::{Counters, Server, ServerBuilder, ServerCounters};
 pub use store::Store;
 #[cfg(feature = "postgres")]

@@ -7,6 +7,10 @@ use bytes::Bytes;
 pub struct Metadata(pub(crate) Vec<(String, Bytes)>);
 
 impl Metadata {
+    pub(crate) fn push(&mut self, name: impl Into<String>, value: impl AsRef<[u8]>) {
+        self.0.push((name.into(), Bytes::copy_from_slice(value.as_ref())));
+    }
+
     /// The first value of that name.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..])

@@ -26,8 +26,10 @@ impl Principal {
         Principal { id: PrincipalId::ANYONE, name: None }
     }
 
-    /// A peer with a name of its own.
-    pub(crate) fn named(name: Arc<str>) -> Principal {
+    /// A peer whose certificate has this name: what a rule or a handler gets in a test. It makes no peer that one; a server takes the names of its peers
+    /// from their connections alone.
+    pub fn named(name: impl Into<Arc<str>>) -> Principal {
+        let name = name.into();
         // 64 bits of SHA-256. Never the id of everyone, which would take an absurd name to hit.
         let hash = nonce::hash(&[b"selfsame principal", name.as_bytes()]);
         Principal { id: PrincipalId((hash as u64).max(1)), name: Some(name) }
@@ -105,8 +107,8 @@ mod tests {
 
     #[test]
     fn names_are_told_apart_and_the_same_name_is_the_same_principal() {
-        let (ann, bob) = (Principal::named("ann".into()), Principal::named("bob".into()));
-        assert_eq!(ann, Principal::named("ann".into()));
+        let (ann, bob) = (Principal::named("ann"), Principal::named("bob"));
+        assert_eq!(ann, Principal::named("ann"));
         assert_ne!(ann.id(), bob.id());
         assert_ne!(ann.id(), Principal::anonymous().id());
         // Records in files and databases bear it: it must never change.
@@ -115,20 +117,20 @@ mod tests {
 
     #[test]
     fn all_rules_must_agree_and_a_panic_is_a_no() {
-        let ann = Principal::named("ann".into());
+        let ann = Principal::named("ann");
         let mut rules = Rules::default();
         assert!(rules.allow(&ann, "anything"));
         rules.add(|_, what| what != "forbidden");
         rules.add(|principal, _| principal.name().unwrap() == "ann");
         assert!(rules.allow(&ann, "anything"));
         assert!(!rules.allow(&ann, "forbidden"));
-        assert!(!rules.allow(&Principal::named("bob".into()), "anything"));
+        assert!(!rules.allow(&Principal::named("bob"), "anything"));
         assert!(!rules.allow(&Principal::anonymous(), "anything"));
     }
 
     #[test]
     fn shows_its_name() {
-        assert_eq!(Principal::named("ann".into()).to_string(), "ann");
+        assert_eq!(Principal::named("ann").to_string(), "ann");
         assert_eq!(format!("{:?}", Principal::anonymous()), "Principal(anonymous)");
         assert_eq!(Principal::proved(None), Principal::anonymous());
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use capnp::traits::Owned;
 
+use crate::call::LONGEST_DEADLINE;
 use crate::codegen::{Method, MethodInfo, Raised};
 use crate::derived::Derived;
 use crate::error::{Fault, Verdict};
@@ -42,28 +43,55 @@ impl<M: Method> Request<M> {
         }
     }
 
-    /// A request without a server, to call a handler directly in a test. Its nonce is random and made now, its deadline a minute away.
+    /// A request without a server, to call a handler directly in a test, in the context of [`TestContext::new`].
+    ///
+    /// ```
+    /// # mod api { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/contracts/mod.rs")); }
+    /// # use api::account::account::{ChangePassword, Version};
+    /// # use api::account::Account;
+    /// # use selfsame::{Answer, FaultKind, Principal, Request, TestContext};
+    /// # struct Vault;
+    /// # impl Account for Vault {
+    /// #     async fn change_password(&self, request: Request<ChangePassword>) -> Answer<ChangePassword> {
+    /// #         if request.principal().is_anonymous() { return Err(request.decline(|mut fault| fault.set_user("ann"))) }
+    /// #         request.reply(|mut reply| reply.set_version(7))
+    /// #     }
+    /// #     async fn version(&self, request: Request<Version>) -> Answer<Version> { request.reply(|mut r| r.set_version(7)) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = Request::<Version>::test(|mut p| p.set_user("ann"));
+    /// let reply = Vault.version(request).await?.message()?;
+    /// assert_eq!(reply.get()?.get_version(), 7);
+    ///
+    /// let request = Request::<ChangePassword>::test(|mut p| p.set_user("ann"));
+    /// let fault = Vault.change_password(request).await.unwrap_err();
+    /// assert_eq!(fault.kind(), FaultKind::Declined);
+    /// assert_eq!(fault.typed().unwrap().get()?.get_user()?, "ann");
+    ///
+    /// let ann = TestContext::new().principal(Principal::named("ann")).metadata("tenant", "blue");
+    /// let request = Request::<ChangePassword>::test_with(ann, |mut p| p.set_user("ann"));
+    /// assert!(Vault.change_password(request).await.is_ok());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     /// If the closure returns an error.
     pub fn test<R: Filled>(fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R) -> Self {
+        Self::test_with(TestContext::new(), fill)
+    }
+
+    /// As [`test`](Request::test), in a context of the test's own.
+    ///
+    /// # Panics
+    /// If the closure returns an error.
+    pub fn test_with<R: Filled>(
+        context: TestContext,
+        fill: impl FnOnce(<M::Params as Owned>::Builder<'_>) -> R,
+    ) -> Self {
         let body = message::build::<M::Params, R>(fill).expect("the test's parameters are valid");
         let params = Message::from_bytes(body).expect("just built");
-        let issued = nonce::wall_time(SystemTime::now());
-        let expiry = nonce::later(issued, nonce::DEFAULT_VALIDITY);
-        let key = Key { key: crate::random::u128(), issued, expiry };
-        let context = Context::new(ContextParts {
-            method: &M::INFO,
-            nonce: Nonce(Identity::Keyed(key)),
-            attempt: 1,
-            deadline: Instant::now() + Duration::from_secs(60),
-            principal: Principal::anonymous(),
-            trace: crate::trace::root(),
-            metadata: Metadata::default(),
-            lineage: Lineage::Keyed(key),
-            derived: Derived::default(),
-        });
-        Request { params, context }
+        Request { params, context: context.of(&M::INFO) }
     }
 
     /// Lends a reader of the parameters. It must not be held over an await; see [`Message`].
@@ -140,9 +168,82 @@ pub struct Reply<M> {
     of: PhantomData<fn() -> M>,
 }
 
+impl<M: Method> Reply<M> {
+    /// The reply as its caller gets it, to be looked at in a test.
+    ///
+    /// # Errors
+    /// If it is nested deeper than 64 structs and lists: its caller cannot read it either.
+    pub fn message(&self) -> capnp::Result<Message<M::Results>> {
+        Message::from_bytes(self.body.clone())
+    }
+}
+
 impl<M> fmt::Debug for Reply<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Reply({} bytes)", self.body.len())
+    }
+}
+
+/// What a test's request says of its call besides the parameters; see [`Request::test_with`].
+#[derive(Clone, Debug)]
+pub struct TestContext {
+    principal: Principal,
+    metadata: Metadata,
+    patience: Duration,
+}
+
+impl Default for TestContext {
+    fn default() -> Self {
+        TestContext {
+            principal: Principal::anonymous(),
+            metadata: Metadata::default(),
+            patience: Duration::from_secs(60), // longer than a test runs
+        }
+    }
+}
+
+impl TestContext {
+    /// A first attempt by an anonymous peer, without metadata, whose deadline is a minute away. Its nonce is keyed, random and made now.
+    pub fn new() -> TestContext {
+        TestContext::default()
+    }
+
+    /// Who called. Default: an anonymous peer.
+    #[must_use]
+    pub fn principal(mut self, principal: Principal) -> Self {
+        self.principal = principal;
+        self
+    }
+
+    /// A name and a value that the caller sent along. May be given several times. Default: none.
+    #[must_use]
+    pub fn metadata(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        self.metadata.push(name, value);
+        self
+    }
+
+    /// How long its caller is going to wait, from when the request is made. Default: a minute.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.patience = deadline.min(LONGEST_DEADLINE);
+        self
+    }
+
+    fn of(self, method: &'static MethodInfo) -> Context {
+        let issued = nonce::wall_time(SystemTime::now());
+        let key =
+            Key { key: crate::random::u128(), issued, expiry: nonce::later(issued, nonce::DEFAULT_VALIDITY) };
+        Context::new(ContextParts {
+            method,
+            nonce: Nonce(Identity::Keyed(key)),
+            attempt: 1,
+            deadline: Instant::now() + self.patience,
+            principal: self.principal,
+            trace: crate::trace::root(),
+            metadata: self.metadata,
+            lineage: Lineage::Keyed(key),
+            derived: Derived::default(),
+        })
     }
 }
 

@@ -473,15 +473,6 @@ async fn a_local_channel_needs_no_socket_and_keeps_every_promise() {
 }
 
 #[tokio::test]
-async fn a_handler_is_tested_without_a_server() {
-    let vault = Vault::new();
-    let request = Request::<ChangePassword>::test(|mut p| p.set_user("ann"));
-    vault.change_password(request).await.unwrap();
-    let request = Request::<ChangePassword>::test(|mut p| p.set_user("broken"));
-    assert!(vault.change_password(request).await.unwrap_err().to_string().contains("the disk is full"));
-}
-
-#[tokio::test]
 async fn an_endpoint_that_is_none_and_one_that_is_taken_are_told() {
     for wrong in
         ["", "127.0.0.1:1", "udp://127.0.0.1:1", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999"]
