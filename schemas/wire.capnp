@@ -354,11 +354,13 @@ struct SavedCall {
   # framing; it does not travel.
 
   version @0 :UInt16;
-  # Of this struct's meaning: 1.
+  # Of this struct's meaning: 2. Of version 1 there may be bytes without metadata.
   id @1 :CallId;
   # Keyed: a sequenced nonce ends with its client.
   interface @2 :UInt64;
   method @3 :UInt16;
   body @4 :Data;
   # As it is to be sent: in stream framing.
+  metadata @5 :List(Metadatum);
+  # The call's own: what a channel adds to its calls is added when the call is sent.
 }

@@ -154,24 +154,27 @@ impl<M: Method> Call<M> {
             interface: M::INFO.interface,
             method: M::INFO.ordinal,
             body: call.body.clone(),
+            metadata: call.metadata.0.clone(),
         }))
     }
 
-    /// Makes a call again that [`to_bytes`](Call::to_bytes) saved: the same nonce, the same parameters.
+    /// Makes a call again that [`to_bytes`](Call::to_bytes) saved: the same nonce, parameters and metadata. Its deadline and its trace are not saved.
     ///
     /// # Errors
-    /// Misuse, if the bytes are no saved call, or one of another method.
+    /// Misuse, if the bytes are no saved call, one of a later version of this library, or one of another method.
     pub fn from_bytes(channel: &Channel, saved: &[u8]) -> Result<Self, Error> {
         let misuse = |why: String| Error::misuse(M::INFO.name, why);
-        let saved =
-            wire::decode_saved(saved).map_err(|error| misuse(format!("not a saved call: {error}")))?;
+        let saved = wire::decode_saved(saved).map_err(|error| misuse(error.to_string()))?;
         if (saved.interface, saved.method) != (M::INFO.interface, M::INFO.ordinal) {
             return Err(misuse(format!(
                 "the saved call is of method {} of interface {:#x}, not of this one",
                 saved.method, saved.interface
             )));
         }
-        Ok(Call::new(channel.clone(), Ok(saved.body)).with(|call| call.key = Some(saved.key)))
+        Ok(Call::new(channel.clone(), Ok(saved.body)).with(|call| {
+            call.key = Some(saved.key);
+            call.metadata = Metadata(saved.metadata);
+        }))
     }
 
     /// The nonce, if it is known before the first send: a keyed one.

@@ -242,16 +242,6 @@ async fn retries_are_paid_from_a_budget() {
 }
 
 #[tokio::test]
-async fn too_much_metadata_is_a_mistake_that_is_told_at_once() {
-    let account = AccountClient::local(Vault::new());
-    let many = (0..65).fold(change(&account, "ann"), |call, at| call.metadata(at.to_string(), "x"));
-    for call in [many, change(&account, "ann").metadata("long", [0; 9000])] {
-        let error = call.await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (Kind::Misuse, Outcome::No), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn longer_bodies_go_through_where_both_sides_allow_them() {
     const LIMIT: u32 = 24 << 20;
     let vault = Vault::new();

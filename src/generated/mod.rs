@@ -9502,11 +9502,19 @@ pub mod wire {
             pub fn has_body(&self) -> bool {
                 !self.reader.get_pointer_field(1).is_null()
             }
+            #[inline]
+            pub fn get_metadata(self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::struct_list::Reader<'a,super::metadatum::Owned>> {
+                ::selfsame::codegen::capnp::traits::FromPointerReader::get_from_pointer(&self.reader.get_pointer_field(2), ::core::option::Option::None)
+            }
+            #[inline]
+            pub fn has_metadata(&self) -> bool {
+                !self.reader.get_pointer_field(2).is_null()
+            }
         }
 
         pub struct Builder<'a> { builder: ::selfsame::codegen::capnp::private::layout::StructBuilder<'a> }
         impl <> ::selfsame::codegen::capnp::traits::HasStructSize for Builder<'_,>  {
-            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 2, pointers: 2 };
+            const STRUCT_SIZE: ::selfsame::codegen::capnp::private::layout::StructSize = ::selfsame::codegen::capnp::private::layout::StructSize { data: 2, pointers: 3 };
         }
         impl <> ::selfsame::codegen::capnp::traits::HasTypeId for Builder<'_,>  {
             const TYPE_ID: u64 = _private::TYPE_ID;
@@ -9612,6 +9620,22 @@ pub mod wire {
             pub fn has_body(&self) -> bool {
                 !self.builder.is_pointer_field_null(1)
             }
+            #[inline]
+            pub fn get_metadata(self) -> ::selfsame::codegen::capnp::Result<::selfsame::codegen::capnp::struct_list::Builder<'a,super::metadatum::Owned>> {
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::get_from_pointer(self.builder.get_pointer_field(2), ::core::option::Option::None)
+            }
+            #[inline]
+            pub fn set_metadata(&mut self, value: ::selfsame::codegen::capnp::struct_list::Reader<'_,super::metadatum::Owned>) -> ::selfsame::codegen::capnp::Result<()> {
+                ::selfsame::codegen::capnp::traits::SetterInput::set_pointer_builder(self.builder.reborrow().get_pointer_field(2), value, false)
+            }
+            #[inline]
+            pub fn init_metadata(self, size: u32) -> ::selfsame::codegen::capnp::struct_list::Builder<'a,super::metadatum::Owned> {
+                ::selfsame::codegen::capnp::traits::FromPointerBuilder::init_pointer(self.builder.get_pointer_field(2), size)
+            }
+            #[inline]
+            pub fn has_metadata(&self) -> bool {
+                !self.builder.is_pointer_field_null(2)
+            }
         }
 
         pub struct Pipeline { _typeless: ::selfsame::codegen::capnp::any_pointer::Pipeline }
@@ -9626,17 +9650,17 @@ pub mod wire {
             }
         }
         mod _private {
-            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 100] = [
+            pub(crate) static ENCODED_NODE: [::selfsame::codegen::capnp::Word; 122] = [
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 5, 0, 6, 0),
                 ::selfsame::codegen::capnp::word(93, 177, 181, 185, 157, 159, 168, 212),
                 ::selfsame::codegen::capnp::word(11, 0, 0, 0, 1, 0, 2, 0),
                 ::selfsame::codegen::capnp::word(162, 195, 97, 123, 36, 181, 103, 198),
-                ::selfsame::codegen::capnp::word(2, 0, 7, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(3, 0, 7, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(21, 0, 0, 0, 170, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(29, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 31, 1, 0, 0),
+                ::selfsame::codegen::capnp::word(29, 0, 0, 0, 87, 1, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(119, 105, 114, 101, 46, 99, 97, 112),
@@ -9644,42 +9668,49 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(67, 97, 108, 108, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
-                ::selfsame::codegen::capnp::word(20, 0, 0, 0, 3, 0, 4, 0),
+                ::selfsame::codegen::capnp::word(24, 0, 0, 0, 3, 0, 4, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(125, 0, 0, 0, 66, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(125, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(124, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(136, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(153, 0, 0, 0, 66, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(153, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(152, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(164, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(1, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(133, 0, 0, 0, 26, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(133, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(132, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(148, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(161, 0, 0, 0, 26, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(161, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(160, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(2, 0, 0, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 2, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(145, 0, 0, 0, 82, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(149, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(148, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(160, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(173, 0, 0, 0, 82, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(177, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(176, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(188, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(3, 0, 0, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 3, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(157, 0, 0, 0, 58, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(157, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(156, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(168, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(185, 0, 0, 0, 58, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(185, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(184, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(196, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(4, 0, 0, 0, 1, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 1, 0, 4, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(165, 0, 0, 0, 42, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(165, 0, 0, 0, 7, 0, 0, 0),
-                ::selfsame::codegen::capnp::word(164, 0, 0, 0, 3, 0, 1, 0),
-                ::selfsame::codegen::capnp::word(176, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(193, 0, 0, 0, 42, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(193, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(192, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(204, 0, 0, 0, 2, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(5, 0, 0, 0, 2, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 1, 0, 5, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(201, 0, 0, 0, 74, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(205, 0, 0, 0, 7, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(204, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(236, 0, 0, 0, 2, 0, 1, 0),
                 ::selfsame::codegen::capnp::word(118, 101, 114, 115, 105, 111, 110, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
                 ::selfsame::codegen::capnp::word(7, 0, 0, 0, 0, 0, 0, 0),
@@ -9727,6 +9758,21 @@ pub mod wire {
                 ::selfsame::codegen::capnp::word(13, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
                 ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(109, 101, 116, 97, 100, 97, 116, 97),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 1, 0, 2, 0),
+                ::selfsame::codegen::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 3, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(16, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(65, 72, 178, 195, 110, 133, 98, 221),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 1, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(14, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
+                ::selfsame::codegen::capnp::word(0, 0, 0, 0, 0, 0, 0, 0),
             ];
             pub(crate) fn get_field_types(index: u16) -> ::selfsame::codegen::capnp::introspect::Type {
                 match index {
@@ -9735,6 +9781,7 @@ pub mod wire {
                     2 => <u64 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     3 => <u16 as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     4 => <::selfsame::codegen::capnp::data::Owned as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
+                    5 => <::selfsame::codegen::capnp::struct_list::Owned<super::super::metadatum::Owned> as ::selfsame::codegen::capnp::introspect::Introspect>::introspect(),
                     _ => ::selfsame::codegen::capnp::introspect::panic_invalid_field_index(index),
                 }
             }
@@ -9748,9 +9795,9 @@ pub mod wire {
                 MEMBERS_BY_DISCRIMINANT,
                 MEMBERS_BY_NAME
             );
-            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3,4];
+            pub(crate) static NONUNION_MEMBERS : &[u16] = &[0,1,2,3,4,5];
             pub(crate) static MEMBERS_BY_DISCRIMINANT : &[u16] = &[];
-            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[4,1,2,3,0];
+            pub(crate) static MEMBERS_BY_NAME : &[u16] = &[4,1,2,5,3,0];
             pub(crate) const TYPE_ID: u64 = 0xd4a8_9f9d_b9b5_b15d;
         }
     }

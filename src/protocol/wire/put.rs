@@ -1,5 +1,7 @@
 //! Entries to the schema's structs.
 
+use bytes::Bytes;
+
 use crate::generated::wire as schema;
 use crate::protocol::CallId;
 
@@ -94,12 +96,19 @@ fn put_call(call: &Call, mut to: schema::call::Builder<'_>) {
         put_trace!(trace, to.reborrow().init_trace());
     }
     if !call.metadata.is_empty() {
-        let mut list = to.init_metadata(count(call.metadata.len()));
-        for (at, (name, value)) in call.metadata.iter().enumerate() {
-            let mut to = list.reborrow().get(count(at));
-            to.set_name(name);
-            to.set_value(value);
-        }
+        put_metadata(&call.metadata, to.init_metadata(count(call.metadata.len())));
+    }
+}
+
+/// To a list of as many.
+pub(super) fn put_metadata(
+    metadata: &[(String, Bytes)],
+    mut to: capnp::struct_list::Builder<'_, schema::metadatum::Owned>,
+) {
+    for (at, (name, value)) in metadata.iter().enumerate() {
+        let mut to = to.reborrow().get(count(at));
+        to.set_name(name);
+        to.set_value(value);
     }
 }
 

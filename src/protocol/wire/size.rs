@@ -2,6 +2,8 @@
 //!
 //! Everything is in words of 8 bytes: the structs' sizes are those of `schemas/wire.capnp`, and the tests compare with what is written.
 
+use bytes::Bytes;
+
 use super::{Answer, Contract, Entry};
 
 const ENTRY: usize = 3 + 1;
@@ -16,10 +18,7 @@ pub(super) fn entry_words(entry: &Entry) -> usize {
                 3 + 3 + ID128 + hello.resume.map_or(0, |_| ID128) + contracts(&hello.contracts)
             }
             Entry::Welcome(welcome) => 8 + 3 + 2 * ID128 + contracts(&welcome.contracts),
-            Entry::Call(call) => {
-                let metadata = call.metadata.iter().map(|(name, value)| 2 + text(name) + data(value));
-                16 + 1 + list(metadata)
-            }
+            Entry::Call(call) => 16 + 1 + metadata_words(&call.metadata),
             Entry::Reply(reply) => {
                 let answer = match &reply.answer {
                     Answer::Ok(_) | Answer::Declined { .. } => 0,
@@ -38,6 +37,11 @@ pub(super) fn entry_words(entry: &Entry) -> usize {
                 3 + 2 + last + pointers(numbers.denied.iter().map(|topic| text(topic)))
             }
         }
+}
+
+/// The words of names and values.
+pub(super) fn metadata_words(metadata: &[(String, Bytes)]) -> usize {
+    list(metadata.iter().map(|(name, value)| 2 + text(name) + data(value)))
 }
 
 fn contracts(contracts: &[Contract]) -> usize {

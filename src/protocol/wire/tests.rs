@@ -338,8 +338,13 @@ fn a_few_bytes_do_not_stand_for_many() {
 #[test]
 fn a_saved_call_comes_back_and_damaged_bytes_are_an_error() {
     let key = Key { key: u128::MAX - 5, issued: WallTime(1), expiry: WallTime(2) };
-    let call = SavedCall { key, interface: 3, method: 4, body: Bytes::from(vec![5; 24]) };
+    let metadata = vec![("tenant".to_owned(), Bytes::from_static(b"blue")), (String::new(), Bytes::new())];
+    let call = SavedCall { key, interface: 3, method: 4, body: Bytes::from(vec![5; 24]), metadata };
     let bytes = encode_saved(&call);
+    assert_eq!(bytes[..4], [0; 4], "one segment");
+    let plain = SavedCall { metadata: Vec::new(), ..call.clone() };
+    assert_eq!(encode_saved(&plain)[..4], [0; 4], "one segment");
+    assert_eq!(decode_saved(&encode_saved(&plain)).unwrap(), plain);
     let back = decode_saved(&bytes).unwrap();
     assert_eq!(back, call);
     assert_eq!(back.body.as_ptr().addr() % 8, 0);
@@ -348,12 +353,26 @@ fn a_saved_call_comes_back_and_damaged_bytes_are_an_error() {
         assert!(decode_saved(&bytes[..cut]).is_err(), "{cut}");
     }
     let mut newer = bytes.clone();
-    newer[16] = 2; // segment table, root pointer, version
+    newer[16] = 3; // segment table, root pointer, version
     assert!(decode_saved(&newer).unwrap_err().to_string().contains("version"));
     let mut sequenced = bytes.clone();
-    let id = 8 + 5 * 8; // segment table; root pointer, root
+    let id = 8 + 6 * 8; // segment table; root pointer, root
     sequenced[id + 8] = 0;
     assert!(decode_saved(&sequenced).unwrap_err().to_string().contains("sequenced"));
+}
+
+/// As a library of version 1 wrote it: the body of 8 bytes, key 7, issued 1, expiry 2, interface 3, method 4.
+#[test]
+fn a_call_that_was_saved_before_metadata_were_is_read() {
+    let header = [0xb_0000_0000, 0x2_0002_0000_0000, 0x4_0001, 3, 0x5_0000_0004, 0x42_0000_0015];
+    let words = header.into_iter().chain([0, 1, 7, 1, 2, 0x0505_0505_0505_0505_u64]);
+    let bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    let call = decode_saved(&bytes).unwrap();
+    let key = Key { key: 7, issued: WallTime(1), expiry: WallTime(2) };
+    assert_eq!(
+        call,
+        SavedCall { key, interface: 3, method: 4, body: Bytes::from(vec![5; 8]), metadata: Vec::new() }
+    );
 }
 
 #[test]

@@ -85,6 +85,10 @@ fn welcome() -> impl Strategy<Value = Entry> {
     )
 }
 
+fn metadata() -> impl Strategy<Value = Vec<(String, Bytes)>> {
+    vec((".{0,12}", body().prop_map(|value| value.slice(..value.len().min(90)))), 0..4)
+}
+
 fn call() -> impl Strategy<Value = Entry> {
     let retry = prop_oneof![
         Just(RetryClass::Once),
@@ -92,9 +96,8 @@ fn call() -> impl Strategy<Value = Entry> {
         Just(RetryClass::ReadOnly),
         Just(RetryClass::Never)
     ];
-    let metadata = vec((".{0,12}", body().prop_map(|value| value.slice(..value.len().min(90)))), 0..4);
     let numbers = any::<([u64; 5], u16)>();
-    (numbers, registration(), id(), retry, 1..=u32::MAX, millis(), trace(), metadata, body()).prop_map(
+    (numbers, registration(), id(), retry, 1..=u32::MAX, millis(), trace(), metadata(), body()).prop_map(
         |((longs, method), registration, id, retry, attempt, time_left, trace, metadata, body)| {
             let [incarnation, first_stamp, interface, acked_below, issued] = longs;
             Entry::Call(Call {
@@ -285,10 +288,11 @@ proptest! {
         (key, issued, expiry) in any::<(u128, u64, u64)>(),
         (interface, method) in any::<(u64, u16)>(),
         body in body(),
+        metadata in metadata(),
         (at, byte) in (any::<prop::sample::Index>(), any::<u8>()),
     ) {
         let key = Key { key, issued: WallTime(issued), expiry: WallTime(expiry) };
-        let call = SavedCall { key, interface, method, body };
+        let call = SavedCall { key, interface, method, body, metadata };
         let mut bytes = encode_saved(&call);
         prop_assert_eq!(decode_saved(&bytes).unwrap(), call);
         let at = at.index(bytes.len());
