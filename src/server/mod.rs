@@ -134,7 +134,8 @@ impl Server {
         &self.endpoint
     }
 
-    /// Adds a service: a generated `…Server`. Several services share the socket; two that serve the same interface are an error of `serve`.
+    /// Adds a service: a generated `…Server`. Several services share the socket. An interface has one service on a socket, so two that serve the same one, or
+    /// extend the same one, are an error of `serve`: bind each on a `Server` of its own.
     #[must_use]
     pub fn service(mut self, service: impl Service) -> Self {
         self.routes = self.routes.and_then(|routes| routes.with(service));
@@ -180,7 +181,7 @@ impl Server {
     /// Handlers run in the runtime that this is awaited in. If the future is dropped, the server closes without waiting for handlers.
     ///
     /// # Errors
-    /// If two services serve the same interface, the IO thread stopped, or the store did: a failed write or fsync of a file, or a database that has
+    /// If two services serve, or extend, the same interface, the IO thread stopped, or the store did: a failed write or fsync of a file, or a database that has
     /// become another one. The process should end then and be started anew, as a new incarnation.
     pub async fn serve_until<F: Future>(self, signal: F) -> Result<(), SetupError> {
         let Server { endpoint, routes, start, ended: engine, thread, .. } = self;

@@ -93,14 +93,18 @@ impl MethodRoute {
 
 impl Routes {
     pub fn with(mut self, service: impl Service) -> Result<Self, SetupError> {
-        let index = self.services.len();
+        let (index, name) = (self.services.len(), name_of(&service));
         for info in service.interfaces() {
             let methods = info.methods.iter().map(|info| (info.ordinal, MethodRoute::new(info))).collect();
             let rival = self.interfaces.insert(info.id, Interface { service: index, info, methods });
-            if rival.is_some_and(|rival| rival.service != index) {
-                let why =
-                    format!("two services serve interface {}; each interface has one on a socket", info.name);
-                return Err(SetupError::new(SetupErrorKind::Other, "add a service", why));
+            if let Some(rival) = rival.filter(|rival| rival.service != index) {
+                let why = format!(
+                    "{} and {name} both serve the interface {}, their own or one that they extend, and an interface has one service \
+                     on a socket; bind each on a Server of its own, or serve one interface that extends both",
+                    name_of(&*self.services[rival.service]),
+                    info.name
+                );
+                return Err(SetupError::new(SetupErrorKind::Other, format!("add the service {name}"), why));
             }
         }
         self.services.push(Arc::new(service));
@@ -135,10 +139,51 @@ impl Routes {
     }
 }
 
+/// What a service is called: as its own interface, which comes first.
+fn name_of(service: &dyn Service) -> &'static str {
+    service.interfaces().first().map_or("without interfaces", |own| own.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codegen::Answering;
     use crate::protocol::RetryClass;
+    use crate::server::Incoming;
+
+    /// A service by its interfaces.
+    struct Serves(&'static [&'static InterfaceInfo]);
+
+    impl Service for Serves {
+        fn interfaces(&self) -> &'static [&'static InterfaceInfo] {
+            self.0
+        }
+
+        fn call(&self, call: Incoming) -> Answering {
+            call.unknown_method()
+        }
+    }
+
+    const fn interface(id: u64, name: &'static str) -> InterfaceInfo {
+        InterfaceInfo { id, name, fingerprint: id, shape: &[], methods: &[] }
+    }
+
+    static HEALTH: InterfaceInfo = interface(1, "Health");
+    static NURSE: InterfaceInfo = interface(2, "Nurse");
+    static DOCTOR: InterfaceInfo = interface(3, "Doctor");
+    static OF_NURSE: [&InterfaceInfo; 2] = [&NURSE, &HEALTH];
+    static OF_DOCTOR: [&InterfaceInfo; 2] = [&DOCTOR, &HEALTH];
+
+    #[test]
+    fn two_services_that_extend_one_interface_are_told_apart_in_the_error() {
+        let routes = Routes::default().with(Serves(&OF_NURSE)).unwrap();
+        let error = routes.with(Serves(&OF_DOCTOR)).err().unwrap().to_string();
+        for part in ["Nurse and Doctor both serve the interface Health", "on a Server of its own"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let routes = Routes::default().with(Serves(&OF_NURSE[..1])).unwrap();
+        assert!(routes.with(Serves(&OF_DOCTOR)).is_ok());
+    }
 
     const FAST: Duration = Duration::from_micros(5);
 
