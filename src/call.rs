@@ -91,7 +91,8 @@ impl<M: Method> Call<M> {
         })
     }
 
-    /// Sends a name and a value along, for the handler's [`metadata`](Context::metadata). May be given several times.
+    /// Sends a name and a value along, for the handler's [`metadata`](Context::metadata). May be given several times. Of a name that the
+    /// [channel](crate::ChannelBuilder::metadata) gives as well, only the call's own are sent.
     pub fn metadata(self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
         self.with(|call| call.metadata.push(name, value))
     }
@@ -188,11 +189,12 @@ impl<M: Method> Call<M> {
 }
 
 /// Hands a call over to its channel.
-fn start(channel: Channel, order: Box<Order>) -> Result<Ticket, Error> {
+fn start(channel: Channel, mut order: Box<Order>) -> Result<Ticket, Error> {
     let method = order.method.name;
     if let Some(mistake) = order.mistake {
         return Err(Error::misuse(method, mistake));
     }
+    order.metadata.fill_in(channel.metadata());
     let limits = wire::Limits::default();
     let bytes = order.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     if order.metadata.len() > limits.metadata_count || bytes > limits.metadata_bytes {

@@ -2,13 +2,23 @@
 
 use bytes::Bytes;
 
-/// Names and values of a call. At most 64 of them, 8 KiB in all; more is refused as misuse before it is sent.
+/// Names and values of a call. At most 64 of them, 8 KiB in all, those of its channel included; more is refused as misuse before it is sent.
+///
+/// They come from whoever calls, and are not part of a call's identity: a retry, or the same nonce with other metadata, is the same call, and is answered from
+/// its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(pub(crate) Vec<(String, Bytes)>);
 
 impl Metadata {
     pub(crate) fn push(&mut self, name: impl Into<String>, value: impl AsRef<[u8]>) {
         self.0.push((name.into(), Bytes::copy_from_slice(value.as_ref())));
+    }
+
+    /// Puts those in front whose names are not here.
+    pub(crate) fn fill_in(&mut self, defaults: &Metadata) {
+        let missing = defaults.0.iter().filter(|(name, _)| self.get(name).is_none());
+        let missing: Vec<_> = missing.cloned().collect();
+        self.0.splice(..0, missing);
     }
 
     /// The first value of that name.

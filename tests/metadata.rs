@@ -88,3 +88,37 @@ async fn a_saved_call_has_its_metadata_also_if_its_next_life_is_the_first_to_sen
     let call = Call::<ChangePassword>::from_bytes(&next_life, &saved).unwrap();
     assert_eq!(told(call.await.unwrap_err()), "tenant=blue");
 }
+
+#[tokio::test]
+async fn what_the_channel_gives_goes_with_every_call_and_a_calls_own_takes_its_place() {
+    let builder = Channel::builder().metadata("authorization", "token").metadata("tenant", "blue");
+    let builder = builder.metadata("tenant", "green");
+    let channel = connect(builder, &serve().await).await;
+    assert_eq!(told(ask(&channel).await.unwrap_err()), "authorization=token tenant=blue tenant=green");
+    let own = ask(&channel).metadata("tenant", "red").metadata("raw", "x");
+    assert_eq!(told(own.await.unwrap_err()), "authorization=token tenant=red raw=x");
+
+    let local = Channel::builder().metadata("tenant", "blue").local(AccountServer::new(Mirror));
+    assert_eq!(told(ask(&local).await.unwrap_err()), "tenant=blue");
+}
+
+#[tokio::test]
+async fn what_the_channel_gives_counts_with_the_rest() {
+    let builder = (0..64).fold(Channel::builder(), |builder, at| builder.metadata(at.to_string(), "x"));
+    let channel = builder.local(AccountServer::new(Mirror));
+    assert_eq!(told(ask(&channel).metadata("63", "y").await.unwrap_err()).split(' ').count(), 64);
+    let error = ask(&channel).metadata("64", "y").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Misuse, Outcome::No), "{error}");
+    assert!(error.to_string().contains("65 metadata"), "{error}");
+}
+
+#[tokio::test]
+async fn a_saved_call_takes_what_the_channel_gives_that_sends_it() {
+    let endpoint = serve().await;
+    let expired = connect(Channel::builder().metadata("authorization", "expired"), &endpoint).await;
+    AccountClient::new(expired.clone()).version(|_| ()).await.unwrap();
+    let saved = ask(&expired).metadata("tenant", "blue").to_bytes().unwrap();
+    let renewed = connect(Channel::builder().metadata("authorization", "renewed"), &endpoint).await;
+    let call = Call::<ChangePassword>::from_bytes(&renewed, &saved).unwrap();
+    assert_eq!(told(call.await.unwrap_err()), "authorization=renewed tenant=blue");
+}

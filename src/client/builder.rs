@@ -15,6 +15,7 @@ use crate::error::{SetupError, SetupErrorKind};
 #[cfg(feature = "tls")]
 use crate::io::Connector;
 use crate::io::{DealerOptions, Endpoint, EndpointError, IoThread, Spin};
+use crate::metadata::Metadata;
 use crate::protocol::Session;
 use crate::protocol::call::Config;
 use crate::protocol::retry::Allowance;
@@ -26,6 +27,7 @@ use crate::tls::ClientTls;
 pub struct ChannelBuilder {
     deadline: Duration,
     replicas: Vec<String>,
+    metadata: Metadata,
     config: Config,
     spin: Spin,
     #[cfg(feature = "tls")]
@@ -38,6 +40,7 @@ impl Default for ChannelBuilder {
             // Longer than a person waits, shorter than a proxy's patience; what gRPC's and Finagle's users end up setting.
             deadline: Duration::from_secs(5),
             replicas: Vec::new(),
+            metadata: Metadata::default(),
             config: Config::default(),
             spin: Spin::default(),
             #[cfg(feature = "tls")]
@@ -51,6 +54,17 @@ impl ChannelBuilder {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// A name and a value that go along with every call of the channel, as [`Call::metadata`](crate::Call::metadata) does with one: a token, a tenant. May be given
+    /// several times. Default: none. A call's own entries of a name take the place of the channel's, and count with the rest of them towards the bounds of
+    /// [`Metadata`]: a call that has more is misuse.
+    ///
+    /// Handlers see it; the server's rules ([`Server::allow`](crate::Server::allow)) do not, and a retry that is answered from a record meets no handler.
+    #[must_use]
+    pub fn metadata(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
+        self.metadata.push(name, value);
         self
     }
 
@@ -181,6 +195,7 @@ impl ChannelBuilder {
             sleepers,
             next_ticket: AtomicU64::new(0),
             default_deadline: self.deadline,
+            metadata: self.metadata,
             counters,
             standing,
             process: std::process::id(),

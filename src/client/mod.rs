@@ -48,6 +48,7 @@ struct Shared {
     sleepers: Arc<Sleepers>,
     next_ticket: AtomicU64,
     default_deadline: Duration,
+    metadata: Metadata,
     counters: Arc<driver::Tally>,
     standing: watch::Receiver<Standing>,
     /// A forked child has the channel but not its IO thread, and must not share the session.
@@ -197,6 +198,11 @@ impl Channel {
 
     pub(crate) fn default_deadline(&self) -> Duration {
         self.0.default_deadline
+    }
+
+    /// What goes along with every call.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.0.metadata
     }
 
     pub(crate) fn submit(

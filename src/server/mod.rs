@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// Adds a rule: a call is run only if this says that its principal may call the method, which is named as `Interface.method` in the
-    /// contract's spelling. A call that is not allowed is refused as [`Denied`](crate::Refusal::Denied) and has no effect. Of several rules all must
+    /// contract's spelling; it does not see the call's metadata. A call that is not allowed is refused as [`Denied`](crate::Refusal::Denied) and has no effect. Of several rules all must
     /// agree; without one everything is allowed. The rule is asked for each attempt on the server's IO thread, so it must not block;
     /// a rule that panics has said no.
     ///
