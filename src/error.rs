@@ -286,11 +286,6 @@ impl<F> Fault<F> {
         Fault::new(Verdict::Failed, why.to_string())
     }
 
-    /// As [`failed`](Fault::failed), from a plain text.
-    pub fn text(why: impl Into<String>) -> Self {
-        Fault::new(Verdict::Failed, why)
-    }
-
     /// Nothing was done. The call may be retried, here or elsewhere.
     pub fn unavailable(why: impl fmt::Display) -> Self {
         Fault::new(Verdict::Unavailable, why.to_string())

@@ -150,7 +150,7 @@ pub use publisher::{
     Policy, Publish, PublishError, Publisher, PublisherBuilder, PublisherCounters, TopicPublisher,
 };
 pub use request::{Answer, Context, Reply, Request, TestContext};
-pub use server::{Counters, Server, ServerBuilder, ServerCounters};
+pub use server::{Server, ServerBuilder, ServerCounters, ServerHandle};
 pub use store::Store;
 #[cfg(feature = "postgres")]
 pub use store::postgres::{Transaction, TransactionError};

@@ -46,7 +46,7 @@ impl Account for Vault {
         let user = request.read(|p| Ok(p.get_user()?.to_string()?))?;
         match user.as_str() {
             "nobody" => return Err(request.decline(|mut fault| fault.set_user("nobody"))),
-            "broken" => return Err(Fault::text("the disk is full")),
+            "broken" => return Err(Fault::failed("the disk is full")),
             "busy" => return Err(Fault::unavailable("not now").retry_after(Duration::from_millis(1))),
             "panics" => panic!("on purpose"),
             "traced" => {
@@ -73,16 +73,16 @@ impl Account for Vault {
 /// A server that the test can shut down, with the endpoint that it has.
 struct Running {
     endpoint: String,
-    counters: selfsame::Counters,
+    handle: selfsame::ServerHandle,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<Result<(), selfsame::SetupError>>,
 }
 
 async fn serve(server: Server) -> Running {
-    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
+    let (endpoint, handle) = (server.endpoint().to_string(), server.handle());
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = tokio::spawn(server.serve_until(stopped));
-    Running { endpoint, counters, stop, ended }
+    Running { endpoint, handle, stop, ended }
 }
 
 async fn serve_vault(vault: &Arc<Vault>) -> Running {
@@ -354,7 +354,7 @@ async fn a_full_server_sheds_what_it_did_not_start() {
     let runs = tokio::spawn(changed(change(&account, "waits")));
     vault.entered(1).await;
     let queued = tokio::spawn(changed(change(&account, "waits")));
-    while server.counters.read().queued < 1 {
+    while server.handle.counters().queued < 1 {
         tokio::task::yield_now().await;
     }
     let error = change(&account, "ann").await.unwrap_err();
@@ -562,7 +562,7 @@ async fn one_client_that_asks_for_everything_leaves_the_last_eighth_to_others() 
     let calls: Vec<_> = (0..40).map(|_| tokio::spawn(change(&greedy, "waits").into_future())).collect();
     vault.entered(7).await;
     let counters = loop {
-        let counters = server.counters.read();
+        let counters = server.handle.counters();
         if counters.running + counters.queued >= 14 && counters.shed > 0 {
             break counters;
         }

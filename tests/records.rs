@@ -81,7 +81,7 @@ fn warnings() -> usize {
 async fn calls_within_requests_fill_the_table_of_keyed_records_and_that_is_told_before() {
     listen();
     let accounts = builder().keyed_records(5).bind("tcp://127.0.0.1:0").await.unwrap();
-    let (endpoint, counters) = (accounts.endpoint().to_owned(), accounts.counters());
+    let (endpoint, handle) = (accounts.endpoint().to_owned(), accounts.handle());
     tokio::spawn(accounts.service(AccountServer::new(Nobody)).serve());
     let account = AccountClient::new(once(&endpoint).await);
     // A keyed nonce that is older than the server's store is refused: so first see that the server is there.
@@ -91,7 +91,7 @@ async fn calls_within_requests_fill_the_table_of_keyed_records_and_that_is_told_
     tokio::spawn(logins.service(LoginServer::new(Door(account))).serve());
 
     let full = async |records: usize| {
-        while counters.read().keyed_records < records {
+        while handle.counters().keyed_records < records {
             tokio::task::yield_now().await;
         }
     };
@@ -106,7 +106,7 @@ async fn calls_within_requests_fill_the_table_of_keyed_records_and_that_is_told_
     let error = login.enter(|_| ()).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Refused(Refusal::Interrupted), Outcome::Unknown));
     assert!(error.to_string().contains("the table of keyed records is full"), "{error}");
-    assert_eq!((counters.read().keyed_records, counters.read().keyed_bytes), (5, 5 * 24));
+    assert_eq!((handle.counters().keyed_records, handle.counters().keyed_bytes), (5, 5 * 24));
     assert_eq!(warnings(), 1);
 }
 

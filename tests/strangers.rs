@@ -44,11 +44,11 @@ impl Account for Ledger {
     }
 }
 
-async fn serve(ledger: &Arc<Ledger>) -> (String, selfsame::Counters) {
+async fn serve(ledger: &Arc<Ledger>) -> (String, selfsame::ServerHandle) {
     let server = Server::bind("tcp://127.0.0.1:0").await.unwrap().service(AccountServer::new(ledger.clone()));
-    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
+    let (endpoint, handle) = (server.endpoint().to_string(), server.handle());
     tokio::spawn(server.serve());
-    (endpoint, counters)
+    (endpoint, handle)
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -80,14 +80,14 @@ fn is_turned_away(endpoint: &str) {
 async fn a_servers_gate_keeps_to_its_settings_and_its_counters_tell() {
     let gate = Gate::new().connections_per_address(1);
     let server = Server::builder().gate(gate).bind("tcp://127.0.0.1:0").await.unwrap();
-    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
+    let (endpoint, handle) = (server.endpoint().to_string(), server.handle());
     tokio::spawn(server.service(AccountServer::new(Arc::<Ledger>::default())).serve());
     let account = AccountClient::connect(&endpoint).await.unwrap();
     account.version(|mut p| p.set_user("ann")).await.unwrap();
     is_turned_away(&endpoint);
-    until("counted", || counters.read().gate.turned_away_by_address == 1).await;
+    until("counted", || handle.counters().gate.turned_away_by_address == 1).await;
     account.version(|mut p| p.set_user("ann")).await.unwrap();
-    assert_eq!(counters.read().gate.opened, 1);
+    assert_eq!(handle.counters().gate.opened, 1);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_publishers_gate_keeps_to_its_settings_and_its_counters_tell() {
 
 #[tokio::test]
 async fn a_header_that_cannot_be_read_is_answered_and_counted() {
-    let (endpoint, counters) = serve(&Arc::default()).await;
+    let (endpoint, handle) = serve(&Arc::default()).await;
     let mut hand = Hand::connect(&endpoint).await;
     let too_long = Bytes::from(vec![0; 300_000]);
     for header in [Bytes::from_static(b"nonsense"), Bytes::new(), Bytes::from(vec![0xff; 64]), too_long] {
@@ -116,7 +116,7 @@ async fn a_header_that_cannot_be_read_is_answered_and_counted() {
         assert!(!goodbye.reason.is_empty());
     }
     assert!(refusal_of(&hand.ask(&hand.call(1, "still here")).await).is_none());
-    until("counted", || counters.read().malformed >= 4).await;
+    until("counted", || handle.counters().malformed >= 4).await;
     honest(&endpoint).await;
 }
 
@@ -237,7 +237,7 @@ async fn a_version_that_nobody_speaks_is_told_and_a_later_one_is_negotiated_down
 
 #[tokio::test]
 async fn one_connection_cannot_fill_the_table_of_sessions() {
-    let (endpoint, counters) = serve(&Arc::default()).await;
+    let (endpoint, handle) = serve(&Arc::default()).await;
     let mut hand = Hand::connect(&endpoint).await;
     let refused = loop {
         hand.say(Hello { id: 1, version: 1, session: Session(1), ..Hello::default() });
@@ -248,8 +248,8 @@ async fn one_connection_cannot_fill_the_table_of_sessions() {
     };
     let Entry::Goodbye(goodbye) = refused else { panic!("no goodbye but {refused:?}") };
     assert_eq!(goodbye.refusal, Some(Refusal::Overloaded));
-    until("counted", || counters.read().sessions > 0).await;
-    assert!(counters.read().sessions <= 64, "{:?}", counters.read());
+    until("counted", || handle.counters().sessions > 0).await;
+    assert!(handle.counters().sessions <= 64, "{:?}", handle.counters());
     honest(&endpoint).await;
 }
 

@@ -54,12 +54,12 @@ impl Skewed for Duration {
     }
 }
 
-async fn serve(racer: Arc<Racer>) -> (StormClient, selfsame::Counters) {
+async fn serve(racer: Arc<Racer>) -> (StormClient, selfsame::ServerHandle) {
     let builder = Server::builder().handler_timeout(TIME).clock_error(Duration::ZERO);
     let server = builder.bind("tcp://127.0.0.1:0").await.unwrap().service(StormServer::new(racer));
-    let (endpoint, counters) = (server.endpoint().to_string(), server.counters());
+    let (endpoint, handle) = (server.endpoint().to_string(), server.handle());
     tokio::spawn(server.serve());
-    (StormClient::connect(&endpoint).await.unwrap(), counters)
+    (StormClient::connect(&endpoint).await.unwrap(), handle)
 }
 
 /// A handler that answers in the moment in which its time is up: one of both counts, and whoever asks again is told the same.
@@ -100,7 +100,7 @@ async fn s12_of_an_answer_and_a_time_out_one_wins_for_good() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s13_of_a_drop_and_a_reply_neither_leaves_anything_behind() {
     let racer = Arc::<Racer>::default();
-    let (client, counters) = serve(racer.clone()).await;
+    let (client, handle) = serve(racer.clone()).await;
     let calls = (0..200u64).map(|number| {
         let client = client.clone();
         tokio::spawn(async move {
@@ -115,7 +115,7 @@ async fn s13_of_a_drop_and_a_reply_neither_leaves_anything_behind() {
     // One more, so that what was closed is acknowledged; then all records go.
     client.change_password(|mut p| p.set_user("-15000")).await.unwrap();
     let empty = async {
-        while counters.read().records > 0 || counters.read().running > 0 {
+        while handle.counters().records > 0 || handle.counters().running > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

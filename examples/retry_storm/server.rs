@@ -46,9 +46,9 @@ pub async fn run(log: &Path) -> Result<()> {
     let passwords = Passwords(Ledger::open(log)?);
     let server = Server::bind("tcp://127.0.0.1:0").await?.service(StormServer::new(passwords));
     println!("listening on {}", server.endpoint());
-    let counters = server.counters();
+    let handle = server.handle();
     server.serve_until(child::dismissed()).await?;
-    let counters = counters.read();
+    let counters = handle.counters();
     println!("executed={} replayed={} joined={}", counters.executed, counters.replayed, counters.joined);
     Ok(())
 }

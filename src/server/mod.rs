@@ -162,9 +162,9 @@ impl Server {
         self
     }
 
-    /// What happened so far; to be read while the server serves.
-    pub fn counters(&self) -> Counters {
-        Counters(self.counters.clone())
+    /// What can be asked of the server once [`serve`](Server::serve) has taken it.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle(self.counters.clone())
     }
 
     /// Serves until the process ends.
@@ -253,13 +253,13 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A server's counters, to be read while it serves. Cheap to clone.
+/// What is asked of a [`Server`] while it serves, and afterwards. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Counters(watch::Receiver<ServerCounters>);
+pub struct ServerHandle(watch::Receiver<ServerCounters>);
 
-impl Counters {
-    /// The counters as of at most a tenth of a second ago.
-    pub fn read(&self) -> ServerCounters {
+impl ServerHandle {
+    /// What happened so far, as of at most a tenth of a second ago.
+    pub fn counters(&self) -> ServerCounters {
         self.0.borrow().clone()
     }
 }

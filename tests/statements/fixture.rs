@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use selfsame::protocol::Level;
-use selfsame::{Counters, Server, ServerBuilder, SetupError, Store};
+use selfsame::{Server, ServerBuilder, ServerHandle, SetupError, Store};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -197,7 +197,7 @@ fn is_taken(error: &SetupError) -> bool {
 /// A server that serves, in a runtime of its own: as its process would be.
 pub struct Served {
     pub endpoint: String,
-    pub counters: Counters,
+    pub handle: ServerHandle,
     serving: JoinHandle<Result<(), SetupError>>,
     /// Taken when it ends.
     process: Option<Runtime>,
@@ -207,8 +207,8 @@ impl Served {
     fn start(server: Server) -> Served {
         let process =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (endpoint, counters) = (server.endpoint().to_owned(), server.counters());
-        Served { endpoint, counters, serving: process.spawn(server.serve()), process: Some(process) }
+        let (endpoint, handle) = (server.endpoint().to_owned(), server.handle());
+        Served { endpoint, handle, serving: process.spawn(server.serve()), process: Some(process) }
     }
 
     /// Waits until it ends by itself; tells why.

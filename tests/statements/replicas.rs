@@ -131,7 +131,7 @@ pub async fn s09_a_once_call_fails_over_to_a_replica_of_the_same_store(fixture: 
     let sent = tokio::spawn(account.change_password(|mut p| p.set_user("ann")).deadline(PATIENCE));
     vault.entered().await;
     relay.cut();
-    until(|| there.counters.read().sessions > 0).await; // it has come over
+    until(|| there.handle.counters().sessions > 0).await; // it has come over
     vault.admit(1);
     sent.await.unwrap().unwrap();
     assert_eq!(vault.effects().await, 1);

@@ -141,7 +141,7 @@ pub async fn s16_a_session_that_was_silent_for_the_retention_is_gone(fixture: Fi
     let call = hand.call(1, "ann");
     hand.ask(&call).await;
     let is_silent = |counted: ServerCounters| counted.executed == 1 && counted.sessions == 0;
-    until(|| is_silent(server.counters.read())).await;
+    until(|| is_silent(server.handle.counters())).await;
     // A store that replicas share forgets it when it keeps house; whoever asks before that finds it alive.
     fixture.forgotten().await;
     // Until the store says so too, nothing is said, and a client asks again.

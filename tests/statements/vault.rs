@@ -94,7 +94,7 @@ impl Account for Vault {
         }
         let effect = self.effect(&request).await?;
         match user.as_str() {
-            "fails" => return Err(Fault::text("no luck")),
+            "fails" => return Err(Fault::failed("no luck")),
             "panics" => panic!("on purpose"),
             "lingers" => self.wait().await,
             _ => {}

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use selfsame::{Answer, Counters, GateCounters, Publisher, Request, Server};
+use selfsame::{Answer, GateCounters, Publisher, Request, Server, ServerHandle};
 use selfsame_chaos::api::mark::mark::Post;
 use selfsame_chaos::api::mark::{Beat, Flood, Mark, MarkServer};
 use selfsame_chaos::child::{self, Arguments};
@@ -33,13 +33,13 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let server = server.bind(endpoint).await?.service(MarkServer::new(Target));
     let publisher = publisher.bind(endpoint).await?;
     println!("ready server={} publisher={}", server.endpoint(), publisher.endpoint());
-    let counters = server.counters();
+    let handle = server.handle();
     let mut orders = child::orders();
     let talking = async {
         while let Some(order) = orders.recv().await {
             let Some((number, order)) = order.split_once(' ') else { continue };
             match order.split_once(' ') {
-                None if order == "counts" => println!("{number} {}", counts(&counters, &publisher)),
+                None if order == "counts" => println!("{number} {}", counts(&handle, &publisher)),
                 Some(("flood", bytes)) => {
                     let (number, bytes) = (number.to_owned(), bytes.parse().unwrap_or(0));
                     tokio::spawn(flood(publisher.clone(), number, bytes));
@@ -78,8 +78,8 @@ async fn flood(publisher: Publisher, number: String, bytes: usize) -> Result<()>
     Ok(())
 }
 
-fn counts(server: &Counters, publisher: &Publisher) -> String {
-    let (server, publisher) = (server.read(), publisher.counters());
+fn counts(server: &ServerHandle, publisher: &Publisher) -> String {
+    let (server, publisher) = (server.counters(), publisher.counters());
     [
         ("server.connections", server.connections as u64),
         ("server.executed", server.executed),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use selfsame::{Answer, Channel, Context, Counters, Fault, Outcome, Request, sabotage};
+use selfsame::{Answer, Channel, Context, Fault, Outcome, Request, ServerHandle, sabotage};
 use selfsame_chaos::api::ledger::ledger::{Add, AddAndNote, Assign, Look, Shout};
 use selfsame_chaos::api::ledger::notes::Note;
 use selfsame_chaos::api::ledger::{
@@ -50,14 +50,14 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let place = std::sync::Arc::new(place);
     let server = server.service(LedgerServer::new(place.clone())).service(NotesServer::new(place));
     println!("listening {}", server.endpoint());
-    let counters = server.counters();
+    let handle = server.handle();
     let mut orders = child::orders();
     let dismissed = async { while orders.recv().await.is_some() {} };
     let served = tokio::select! {
         served = server.serve_until(dismissed) => served,
-        never = report(&counters) => never,
+        never = report(&handle) => never,
     };
-    println!("{}", line(&counters));
+    println!("{}", line(&handle));
     if let Err(error) = served {
         eprintln!("server: stopped: {error}");
         return Ok(ExitCode::from(STOPPED));
@@ -78,16 +78,16 @@ pub async fn rival(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn report<T>(counters: &Counters) -> T {
+async fn report<T>(handle: &ServerHandle) -> T {
     let mut often = tokio::time::interval(Duration::from_millis(100));
     loop {
         often.tick().await;
-        println!("{}", line(counters));
+        println!("{}", line(handle));
     }
 }
 
-fn line(counters: &Counters) -> String {
-    let counters = counters.read();
+fn line(handle: &ServerHandle) -> String {
+    let counters = handle.counters();
     format!(
         "counts executed={} replays={} joins={} refused={} sessions={} records={}",
         counters.executed,
@@ -164,7 +164,7 @@ impl Place {
         sabotage::pass("effect-done");
         tokio::time::sleep(Duration::from_millis(u64::from(what.pause) / 2)).await;
         if what.wish == Wish::Fail {
-            return Err(Fault::text("as wished"));
+            return Err(Fault::failed("as wished"));
         }
         Ok(token)
     }
