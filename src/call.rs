@@ -159,7 +159,8 @@ impl<M: Method> Call<M> {
         }))
     }
 
-    /// Makes a call again that [`to_bytes`](Call::to_bytes) saved: the same nonce, parameters and metadata. Its deadline and its trace are not saved.
+    /// Makes a call again that [`to_bytes`](Call::to_bytes) saved: the same nonce, parameters and metadata. Its deadline and its trace are not saved,
+    /// nor is the metadata of its channel: it takes that of the new one.
     ///
     /// # Errors
     /// Misuse, if the bytes are no saved call, one of a later version of this library, or one of another method.

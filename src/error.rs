@@ -246,6 +246,9 @@ pub enum Untyped {}
 /// | [`Fault::failed`], `?` on an error, a panic, a time-out | replayed, never run again | `Unknown` |
 /// | [`Fault::unavailable`] | dropped, may be retried | `No` |
 /// | [`Fault::interrupted`] | dropped, may be retried | `Unknown` |
+///
+/// What is wrong with the call itself, so that no retry would help (an argument that makes no sense, a right that the caller lacks, a thing that is not there), is for the
+/// contract to name: its typed no, `$Selfsame.Raises` in the schema.
 pub struct Fault<F = Untyped> {
     pub(crate) verdict: Verdict,
     pub(crate) message: String,
