@@ -13,7 +13,9 @@ use api::account::account::{ChangePassword, Version};
 use api::account::{Account, AccountClient, AccountServer, NoSuchUser};
 use api::login::login::Enter;
 use api::login::{Login, LoginClient, LoginServer};
-use selfsame::{Answer, Channel, Fault, Kind, Nonce, Outcome, Refusal, Request, Server, ServerBuilder};
+use selfsame::{
+    Answer, Channel, Error, Fault, Kind, Nonce, Outcome, Refusal, Request, Server, ServerBuilder,
+};
 
 /// Longer than anything takes; only a bug makes a test wait for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -125,25 +127,37 @@ async fn bytes_of_keyed_replies_have_a_bound_of_their_own() {
     assert_eq!(account.change_password(|mut p| p.set_user("bob")).await.unwrap_err().kind(), Kind::Declined);
 }
 
+/// What a call with an answer of 3 MiB is told, and what its retry is.
+async fn told_twice(builder: ServerBuilder) -> [Error; 2] {
+    let server = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let account = AccountClient::new(once(server.endpoint()).await);
+    tokio::spawn(server.service(AccountServer::new(Nobody)).serve());
+    account.version(|_| ()).await.unwrap();
+    let nonce = Nonce::keyed("long", SystemTime::now() + Duration::from_millis(20));
+    let long = "x".repeat(3 << 20);
+    let ask = || account.change_password(|mut p| p.set_user(&*long)).nonce(nonce);
+    let told = [ask().await.unwrap_err(), ask().await.unwrap_err()];
+    assert_eq!(told[0].kind(), Kind::Declined, "{}", told[0]);
+    assert_eq!(told[1].outcome(), Outcome::Yes);
+    told
+}
+
+fn is_the_same(told: [Error; 2]) -> bool {
+    let [first, again] = told.map(|error| error.fault::<NoSuchUser>().expect("the typed no"));
+    first.as_bytes() == again.as_bytes()
+}
+
 #[tokio::test]
 async fn how_long_a_reply_is_kept_for_a_retry_can_be_set() {
-    let long = "x".repeat(2 << 20);
-    for (builder, is_kept) in [(builder(), false), (builder().kept_reply_limit(4 << 20), true)] {
-        let server = builder.bind("tcp://127.0.0.1:0").await.unwrap();
-        let account = AccountClient::new(once(server.endpoint()).await);
-        tokio::spawn(server.service(AccountServer::new(Nobody)).serve());
-        account.version(|_| ()).await.unwrap();
-        let nonce = Nonce::keyed("long", SystemTime::now() + Duration::from_millis(20));
-        let ask = || account.change_password(|mut p| p.set_user(&*long)).nonce(nonce);
-        let first = ask().await.unwrap_err();
-        assert_eq!(first.kind(), Kind::Declined, "{first}");
-        let again = ask().await.unwrap_err();
-        assert_eq!(again.outcome(), Outcome::Yes);
-        if is_kept {
-            let (first, again) = (first.fault::<NoSuchUser>().unwrap(), again.fault::<NoSuchUser>().unwrap());
-            assert_eq!(first.as_bytes(), again.as_bytes());
-        } else {
-            assert_eq!(again.kind(), Kind::Refused(Refusal::ReplyEvicted));
-        }
-    }
+    let [_, again] = told_twice(builder()).await;
+    assert_eq!(again.kind(), Kind::Refused(Refusal::ReplyEvicted));
+    assert!(is_the_same(told_twice(builder().kept_reply_limit(4 << 20)).await));
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn a_long_reply_is_kept_in_a_file_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = selfsame::Store::durable(folder.path().join("records"));
+    assert!(is_the_same(told_twice(builder().kept_reply_limit(4 << 20).store(store)).await));
 }
