@@ -120,7 +120,10 @@ async fn clients_and_servers_can_be_part_of_what_is_printed() {
     }
     let endpoint = String::from("tcp://127.0.0.1:1");
     let app = App { article: ArticleClient::connect(endpoint).await.unwrap() };
-    assert_eq!(format!("{app:?}"), "App { article: ArticleClient { channel: Channel { open: 0, .. } } }");
+    assert_eq!(
+        format!("{app:?}"),
+        "App { article: ArticleClient { channel: Channel { connected: false, open: 0, .. } } }"
+    );
     assert_eq!(format!("{:?}", ArticleServer::new(Book)), "ArticleServer { .. }");
 }
 
@@ -129,7 +132,7 @@ async fn one_interface_in_two_services_is_refused_also_if_one_only_extends_it() 
     let server = Server::bind("tcp://127.0.0.1:0").await.unwrap();
     let server = server.service(ArticleServer::new(Book)).service(NamedServer::new(Book));
     let error = server.serve().await.unwrap_err().to_string();
-    assert!(error.contains("two services serve interface Named, or extend it"), "{error}");
+    assert!(error.contains("both serve the interface Named"), "{error}");
 }
 
 #[tokio::test]
