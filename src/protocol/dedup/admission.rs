@@ -220,7 +220,8 @@ impl Dedup {
         })
     }
 
-    /// Marks are bounded by two windows a session, and by twice the records in all.
+    /// Marks are bounded by two windows a session, for numbers and keys each, and by twice the records in all. Marks of keys stay for up to a day: numbers must not have to
+    /// wait for them.
     pub(super) fn room_for_mark(&self, registration: Registration, id: CallId) -> bool {
         let Some(session) = self.sessions.get(&registration) else { return false };
         let noted = match id {
@@ -229,7 +230,7 @@ impl Dedup {
         };
         let Limits { window, records, keyed, .. } = self.limits;
         let in_all = records.saturating_add(keyed).saturating_mul(2);
-        noted || session.notes() < (window as usize).saturating_mul(2) && self.notes < in_all
+        noted || session.notes_like(id) < (window as usize).saturating_mul(2) && self.notes < in_all
     }
 
     /// Changes a mark, a new one if need be. True if the session is gone.

@@ -125,7 +125,8 @@ impl Dedup {
         let collected = running.collected;
         let registration = self.records.at(execution.slot).map(|record| record.registration);
         if let Some(session) = registration.and_then(|r| self.sessions.get_mut(&r)) {
-            session.running -= 1;
+            // It may be the session's second life here, and the call of its first.
+            session.running = session.running.saturating_sub(1);
             session.seen = session.seen.max(now.moment);
         }
         match terminal.verdict() {
@@ -164,7 +165,7 @@ impl Dedup {
         let evicted = planted!(TombstoneForgotten) && !self.has_room(registration, id, &answer);
         if kept && !evicted {
             let room = self.has_room(registration, id, &answer);
-            let copy = if room { record::copied(&answer) } else { tombstone() };
+            let copy = if room { record::copied(&answer) } else { in_place_of(&answer) };
             self.counters.tombstones += u64::from(!room);
             visit!("dedup: complete", "kept, with its reply {room}, found in the store {replayed}");
             self.counters.recorded += 1;
@@ -269,14 +270,10 @@ impl Dedup {
             return None;
         }
         match terminal.clone().verdict() {
-            Verdict::Keep(answer) | Verdict::Replay(answer) => {
-                Some(match answer {
-                    answer if record::bytes(&answer) <= self.limits.reply_bytes => answer,
-                    // It stays a failure: an atomic store commits the handler's work with a tombstone.
-                    Answer::Failed(_) => Answer::Failed(String::new()),
-                    _ => tombstone(),
-                })
-            }
+            Verdict::Keep(answer) | Verdict::Replay(answer) => Some(match answer {
+                answer if record::bytes(&answer) <= self.limits.reply_bytes => answer,
+                answer => in_place_of(&answer),
+            }),
             Verdict::Drop(..) | Verdict::Leave(_) => None,
         }
     }
@@ -313,10 +310,18 @@ impl Dedup {
     }
 }
 
-/// It ran, but its reply was too large to keep. Costs nothing beyond the record.
-fn tombstone() -> Answer {
+/// What is kept of an answer that there is no room for, and costs nothing beyond the record. Of one that tells that the call ran: that it did (a tombstone). Any other
+/// says what it said, without its text: a failure stays one (an atomic store commits the handler's work with a tombstone), and what is unknown stays unknown.
+fn in_place_of(answer: &Answer) -> Answer {
     let message = String::new();
-    Answer::Refused(Refused { refusal: Refusal::ReplyEvicted, ambiguous: true, retry_after: None, message })
+    match answer {
+        Answer::Ok(_) | Answer::Declined { .. } => {
+            let refusal = Refusal::ReplyEvicted;
+            Answer::Refused(Refused { refusal, ambiguous: true, retry_after: None, message })
+        }
+        Answer::Failed(_) => Answer::Failed(message),
+        Answer::Refused(refused) => Answer::Refused(Refused { message, ..refused.clone() }),
+    }
 }
 
 /// At most [`MESSAGE`] bytes of a text, and whole characters.

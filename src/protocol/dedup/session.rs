@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::{Moment, PrincipalId, Refusal, WallTime};
+use super::super::{CallId, Moment, PrincipalId, Refusal, WallTime};
 use super::closed::Closed;
 use super::record::{Records, Slot, State};
 use crate::sabotage::planted;
@@ -96,6 +96,14 @@ impl Session {
     /// What the session notes: entries, marks of keyed calls, ranges of closed numbers.
     pub fn notes(&self) -> usize {
         self.calls.len() + self.keyed.len() + self.closed.ranges()
+    }
+
+    /// Those of them that an acknowledgement ends, and those that only the expiry of their keys does.
+    pub fn notes_like(&self, id: CallId) -> usize {
+        match id {
+            CallId::Sequenced(_) => self.notes() - self.keyed.len(),
+            CallId::Keyed(_) => self.keyed.len(),
+        }
     }
 
     pub fn entry(&self, number: u64) -> Option<&Entry> {

@@ -184,7 +184,7 @@ impl Dedup {
         if let Some(record) = self.records.remove(execution.slot)
             && let Some(session) = self.sessions.get_mut(&record.registration)
         {
-            session.running -= 1;
+            session.running = session.running.saturating_sub(1);
         }
     }
 

@@ -86,7 +86,10 @@ impl Replica {
                 self.welcome(greeting, now);
             }
             Done::Gone => {
-                self.gone(registration);
+                // It may be that the store has it for somebody else, who goes on with it.
+                if self.dedup.knows(registration, principal) {
+                    self.gone(registration);
+                }
                 self.register(greeting);
             }
             Done::NotDone(why) | Done::InDoubt(why) => self.turn_away(greeting.from, &why),

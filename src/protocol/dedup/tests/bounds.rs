@@ -49,9 +49,37 @@ fn s18_without_room_for_a_mark_nothing_is_denied() {
         let never = classed(client.call(number), RetryClass::Never);
         assert_eq!(rig.refusal(&client, &never), (Refusal::Overloaded, true));
     }
-    assert_eq!(rig.shed(&client, &client.keyed(1), Refusal::Overloaded), (Refusal::Overloaded, true));
     assert_eq!(rig.dedup.counters().notes, 8);
     rig.run(&client, &client.call(9), b"its refusal left it open, and now it runs");
+}
+
+/// No acknowledgement ends the mark of a key, so they have a bound of their own.
+#[test]
+fn s18_marks_of_keys_leave_numbers_their_room() {
+    let mut rig = Rig::with(Limits { window: 4, ..Limits::default() });
+    let client = rig.client();
+    for key in 1..=8 {
+        assert_eq!(rig.shed(&client, &client.keyed(key), Refusal::Overloaded), OVERLOADED);
+    }
+    assert_eq!(rig.shed(&client, &client.keyed(9), Refusal::Overloaded), (Refusal::Overloaded, true));
+    rig.run(&client, &classed(client.call(1), RetryClass::ReadOnly), b"the overload is over");
+    for number in 2..=8 {
+        assert_eq!(rig.shed(&client, &client.call(number), Refusal::Overloaded), OVERLOADED);
+    }
+    assert_eq!(rig.shed(&client, &client.call(9), Refusal::Overloaded), (Refusal::Overloaded, true));
+}
+
+/// A tombstone says that the call ran. A failure has not told that much.
+#[test]
+fn s18_without_room_a_failure_is_kept_without_its_text() {
+    let mut rig = Rig::with(Limits { session_bytes: 8, ..Limits::default() });
+    let client = rig.client();
+    let runs: Vec<_> = (1..=3).map(|number| rig.execute(&client, &client.call(number))).collect();
+    rig.complete(runs[0], ok(b"12345678"));
+    rig.complete(runs[1], Terminal::Failed("it broke in the middle".into()));
+    rig.complete(runs[2], ok(b"123"));
+    assert_eq!(rig.answer(&client, &client.call(2)).answer, Answer::Failed(String::new()));
+    assert_eq!(rig.refusal(&client, &client.call(3)), (Refusal::ReplyEvicted, true));
 }
 
 #[test]

@@ -413,3 +413,25 @@ fn s07_a_session_that_was_dropped_here_is_taken_in_again_when_nothing_is_lost() 
     rig.done(ticket, lives(2));
     assert_eq!(rig.welcomed().registration, registration);
 }
+
+/// To the store, a session of somebody else is as good as none.
+#[test]
+fn s20_a_hello_of_another_principal_ends_nobodys_session() {
+    let mut rig = rig();
+    let first = call(rig.session(), 1);
+    let (execution, _) = rig.run(&first);
+    let (bob, there) = (PrincipalId(2), ConnectionId(2));
+    let hello = Hello { id: 1, version: 1, resume: Some(first.registration), ..Hello::default() };
+    let minted = Minted { registration: Registration(50), stamp: Stamp(50) };
+    rig.replica.hello(there, &hello, bob, minted, rig.now);
+    let (ticket, op) = rig.asked();
+    assert_eq!(op, Op::Resume { registration: first.registration, principal: bob });
+    rig.done(ticket, Done::Gone);
+    let (ticket, _) = rig.asked();
+    rig.done(ticket, Done::Registered { ordinal: 4 });
+    assert_eq!(rig.welcomed().registration, Registration(50));
+    assert_eq!(rig.call(&again(&first)), None, "it joins what runs");
+    let (finishing, _) = rig.finish(execution, ok());
+    rig.done(finishing, Done::Stored);
+    assert_eq!(rig.reply().attempt, 2);
+}
