@@ -12,6 +12,9 @@ use crate::protocol::wire::{self, Entry, Refused};
 use crate::protocol::{Moment, Refusal, RetryClass};
 use crate::sabotage::{planted, visit};
 
+/// How soon a call that is due looks again whether contracts are compared. Some round trips: a comparison is one.
+const COMPARED_SOON: Duration = Duration::from_millis(10);
+
 impl Client {
     /// Sends what waits, as far as connection and window allow.
     pub(super) fn pump(&mut self, now: Moment) {
@@ -100,7 +103,12 @@ impl Client {
         if deadline <= now {
             return self.give_up(handle, now);
         }
-        match call.state {
+        let state = call.state;
+        if self.is_comparing() && matches!(state, State::InFlight | State::BackingOff) {
+            // Nothing is sent before the welcome, and that one sends nothing again: so the call looks for it.
+            return self.calls.set(handle, state, now.saturating_add(COMPARED_SOON));
+        }
+        match state {
             State::InFlight => self.late(handle, now),
             State::BackingOff if self.connection.link != Link::Ready => {
                 self.calls.set(handle, State::Quiet, deadline)
@@ -108,7 +116,7 @@ impl Client {
             // It lost its place in the window when the registration changed.
             State::BackingOff if call.first.is_none() => self.enqueue(handle),
             State::BackingOff => self.send(handle, now),
-            state @ (State::Queued | State::Quiet) => self.calls.set(handle, state, deadline),
+            State::Queued | State::Quiet => self.calls.set(handle, state, deadline),
         }
     }
 

@@ -115,6 +115,11 @@ impl Client {
         }
     }
 
+    /// Whether the welcome that is awaited leaves what is under way as it is.
+    pub(super) fn is_comparing(&self) -> bool {
+        self.connection.link == Link::Greeting && self.connection.comparing
+    }
+
     /// The present registration is not to be resumed. False: that was known.
     pub(super) fn abandon_registration(&mut self) -> bool {
         self.standing.as_mut().is_some_and(|standing| !std::mem::replace(&mut standing.abandoned, true))

@@ -321,6 +321,55 @@ fn a_contract_named_late_is_compared_before_its_first_call_and_disturbs_nothing(
     assert!(bed.succeeded(under_way));
 }
 
+#[test]
+fn a_back_off_that_ends_while_contracts_are_compared_is_followed_by_the_attempt() {
+    let mut bed = Bed::ready();
+    let handle = bed.once();
+    let call = bed.call();
+    bed.refuse(&call, Refusal::Overloaded);
+    bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
+    bed.take();
+    bed.pass(ms(500));
+    assert_eq!(bed.calls(), [], "nothing is sent before the welcome");
+    bed.greet();
+    bed.pass(ms(10));
+    let again = bed.call();
+    assert_eq!(again.attempt, 2);
+    bed.ok(&again);
+    assert!(bed.succeeded(handle));
+}
+
+#[test]
+fn an_attempt_that_times_out_while_contracts_are_compared_is_followed_by_another() {
+    let mut bed = Bed::ready();
+    let handle = bed.once();
+    bed.call();
+    bed.pass(ms(900));
+    bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
+    bed.take();
+    bed.pass(ms(200));
+    assert_eq!(bed.calls(), [], "nothing is sent before the welcome");
+    bed.greet();
+    bed.pass(ms(10));
+    let again = bed.call();
+    assert_eq!(again.attempt, 2);
+    bed.ok(&again);
+    assert!(bed.succeeded(handle));
+}
+
+#[test]
+fn a_call_that_is_due_while_contracts_are_compared_outlives_the_connection() {
+    let mut bed = Bed::ready();
+    bed.once();
+    bed.call();
+    bed.pass(ms(900));
+    bed.client.contract(1, "Account", 76, &SHAPE, bed.now);
+    bed.take();
+    bed.pass(ms(200));
+    bed.reconnect();
+    assert_eq!(bed.call().attempt, 2);
+}
+
 fn goodbye(refusal: Option<Refusal>) -> Entry {
     Entry::Goodbye(Goodbye { reason: "closing".into(), refusal })
 }
