@@ -143,6 +143,7 @@ impl Engine {
         }
         let (answers, answered) = mpsc::unbounded_channel();
         let Records { incarnation, replica, store, .. } = records;
+        let newcomers = Newcomers::new(settings.dedup.sessions, settings.dedup.retention);
         Engine {
             replica,
             store,
@@ -158,7 +159,7 @@ impl Engine {
             handlers: Handlers::default(),
             spawning: Vec::new(),
             shares: Shares::default(),
-            newcomers: Newcomers::default(),
+            newcomers,
             keyed_alarm: Alarm::default(),
             answers,
             answered,

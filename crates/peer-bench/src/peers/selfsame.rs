@@ -110,7 +110,7 @@ impl Selfsame {
             Kept::Sessions => {
                 let come_and_go = |_| async move {
                     // The session outlives its connection, as its client might come back.
-                    let patience = Duration::from_secs(60); // so many hellos from one address are heard a few hundred a second
+                    let patience = Duration::from_secs(60); // beyond 8,000 hellos from one address 54 a second are heard
                     self.channel(endpoint).await?.carry(|_| ()).deadline(patience).await?;
                     Ok(())
                 };
