@@ -80,6 +80,23 @@ fn warnings() -> usize {
 }
 
 #[tokio::test]
+async fn a_client_that_is_dropped_leaves_no_record() {
+    let server = builder().bind("tcp://127.0.0.1:0").await.unwrap();
+    let (endpoint, handle) = (server.endpoint().to_owned(), server.handle());
+    tokio::spawn(server.service(AccountServer::new(Nobody)).serve());
+    let account = AccountClient::new(Channel::connect(&endpoint).await.unwrap());
+    account.change_password(|mut p| p.set_user("ann")).await.unwrap();
+    drop(account);
+    let gone = async {
+        while (handle.counters().sessions, handle.counters().connections) != (1, 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it has gone, and its session stays for a while");
+    assert_eq!((handle.counters().executed, handle.counters().records), (1, 0));
+}
+
+#[tokio::test]
 async fn calls_within_requests_fill_the_table_of_keyed_records_and_that_is_told_before() {
     listen();
     let accounts = builder().keyed_records(5).bind("tcp://127.0.0.1:0").await.unwrap();

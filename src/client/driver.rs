@@ -187,7 +187,10 @@ impl Driver {
                         self.look_at_the_clock();
                         self.command(command);
                     }
-                    None => return self.act(), // says what is left
+                    None => {
+                        self.machine.leave(self.now);
+                        return self.act(); // says what is left
+                    }
                 },
                 () = sleep_until(tick) => self.look_at_the_clock(),
                 event = step(&mut self.state) => {

@@ -275,6 +275,13 @@ impl Client {
             .or_else(|| self.actions.pop_front())
     }
 
+    /// The client ends, before its connection: what is closed is told now, since nothing will tell it later.
+    pub fn leave(&mut self, now: Moment) {
+        if self.ack_due().is_some() {
+            self.acknowledge(now);
+        }
+    }
+
     /// Gives back the memory that calls have left behind, for a moment in which none is open. One that comes right afterwards wants it again.
     pub fn rest(&mut self) {
         self.calls.rest();

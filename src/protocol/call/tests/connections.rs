@@ -184,6 +184,28 @@ fn closed_calls_are_acknowledged_when_no_call_does_it() {
 }
 
 #[test]
+fn a_client_that_ends_acknowledges_at_once_what_was_not_told() {
+    let mut bed = Bed::ready();
+    bed.client.leave(bed.now);
+    bed.take();
+    assert_eq!(bed.acks(), [], "nothing is closed");
+    bed.once();
+    let call = bed.call();
+    bed.ok(&call);
+    bed.client.leave(bed.now);
+    bed.take();
+    let ack = wire::Ack { registration: Registration(0x100), below: 2, closed: Vec::new() };
+    assert_eq!(bed.acks(), [ack]);
+    bed.once();
+    let call = bed.call();
+    bed.ok(&call);
+    bed.client.disconnected();
+    bed.client.leave(bed.now);
+    bed.take();
+    assert_eq!(bed.acks(), [], "there is nobody to tell");
+}
+
+#[test]
 fn a_call_carries_the_acknowledgement_for_nothing() {
     let mut bed = Bed::ready();
     for number in 1..100 {
