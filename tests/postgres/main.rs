@@ -5,6 +5,7 @@
 //!
 //! One PostgreSQL for each test that disturbs it, one for all others, which keep apart by their schemas.
 
+mod relay;
 mod rig;
 
 mod atomic;

@@ -6,6 +6,7 @@ use selfsame::Store;
 use selfsame::protocol::store::{Done, Op, StoreEvent};
 use selfsame_test_postgres::Server;
 
+use crate::relay::Relay;
 use crate::rig::*;
 
 async fn up_again(replica: &mut Replica) {
@@ -106,4 +107,26 @@ async fn a_postgresql_that_does_not_answer_holds_nobody_up() {
     server.unpause();
     up_again(&mut a).await;
     assert_eq!(claimed(&mut a, call(session, 1)).await, Done::Claimed);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_given_up_and_arrives_late_leaves_the_next_run_alone() {
+    let server = Server::start();
+    let relay = Relay::start(&server, Duration::ZERO).await;
+    let mut a = Replica::open(Store::shared(relay.url()).schema(schema())).await;
+    let session = a.session().await;
+    let intent = call(session, 1);
+    assert_eq!(a.claim(intent).await, Done::Claimed);
+    let caught = relay.catch(session.0.to_be_bytes().to_vec());
+    let done = a.finish(intent, None).await;
+    assert!(matches!(done, Done::InDoubt(_)), "{done:?}");
+    while let done = a.finish(intent, None).await
+        && done != Done::Stored
+    {
+        assert!(matches!(done, Done::NotDone(_)), "{done:?}");
+    }
+    assert_eq!(claimed(&mut a, intent).await, Done::Claimed);
+    caught.await.expect("the first removal").arrive().await;
+    assert_eq!(a.finish(intent, Some(ok("done"))).await, Done::Stored);
+    assert_eq!(a.claim(intent).await, ended(ok("done")));
 }

@@ -136,6 +136,11 @@ impl Connection {
         bare.prepared(core).await
     }
 
+    /// Opens a transaction.
+    pub async fn begin(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await
+    }
+
     /// Commits the transaction that is open.
     ///
     /// # Errors

@@ -1,5 +1,9 @@
 //! Ends of claimed records, many in one statement each way; and the look at a record. Compare-and-swap: a record that somebody else has taken stays
 //! as it is. Not the ends of an atomic store, which belong to the handler's transaction.
+//!
+//! A record that is removed may be inserted again, by the same owner: the next run of the call. So a removal must not come into effect later than it is
+//! answered. Its COMMIT is sent only when it is known to be done: one that was given up and arrives late has none and is rolled back, and while a COMMIT is in
+//! doubt the row is held, so that whoever asks again waits.
 
 use std::collections::HashSet;
 
@@ -16,7 +20,7 @@ use crate::sabotage::{kill_point, planted};
 /// One end: the record, and what is kept of it.
 pub(super) type End = (Intent, Option<Answer>);
 
-/// A batch. Two statements, each a transaction of its own, in one round trip: to keep, and to remove.
+/// A batch. To keep is one statement, which commits by itself. If there is something to remove, all is one transaction.
 ///
 /// # Errors
 /// `InDoubt` unless PostgreSQL says that it did nothing. To ask again is always right: what was done is then found.
@@ -37,12 +41,18 @@ pub(super) async fn finish(
     let keeping = async {
         if answers.keys.is_empty() { Ok(HashSet::new()) } else { keep(core, connection, &answers).await }
     };
-    let dropping = async {
-        if dropped.is_empty() { Ok(HashSet::new()) } else { remove(core, connection, &dropped).await }
-    };
+    let removes = !dropped.is_empty();
+    let begin = async { if removes { connection.begin().await } else { Ok(()) } };
+    let removing =
+        async { if removes { remove(core, connection, &dropped).await } else { Ok(HashSet::new()) } };
     kill_point!("completion-written");
-    let (kept, removed) = tokio::join!(keeping, dropping);
+    // In one round trip, and in this order.
+    let (begun, kept, removed) = tokio::join!(begin, keeping, removing);
+    begun?;
     let (kept, removed) = (kept?, removed?);
+    if removes {
+        connection.commit().await?;
+    }
     kill_point!("completion-synced");
     let mut dones = Vec::with_capacity(ends.len());
     for (intent, _) in ends {

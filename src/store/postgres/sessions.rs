@@ -57,8 +57,7 @@ pub(super) async fn close(connection: &Connection, closings: &[&Closing]) -> Res
     let registrations: Vec<Vec<u8>> =
         closings.iter().map(|closing| rows::registration_bytes(closing.registration)).collect();
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&registrations];
-    let begin = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
-    let (begun, known) = tokio::join!(begin, client.query(&statements.closing, &parameters));
+    let (begun, known) = tokio::join!(connection.begin(), client.query(&statements.closing, &parameters));
     begun?;
     let mut sessions = HashMap::new();
     for row in known? {

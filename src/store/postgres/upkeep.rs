@@ -32,7 +32,12 @@ pub(super) async fn look(
     let abandoned = if abandon { core.owner() } else { 0 };
     if core.settings.rerun_unfinished || planted!(ExpiredLeaseRunsAgain) {
         let parameters: [&(dyn ToSql + Sync); 2] = [&key, &abandoned];
-        connection.client.execute(&connection.statements.let_go, &parameters).await?;
+        // The COMMIT apart, as for every removal (see `finishes`).
+        let let_go = connection.client.execute(&connection.statements.let_go, &parameters);
+        let (begun, let_go) = tokio::join!(connection.begin(), let_go);
+        begun?;
+        let_go?;
+        connection.commit().await?;
     } else {
         let Answers { states, codes, bodies, .. } = Answers::one(Vec::new(), &rows::recorded_unknown());
         let parameters: [&(dyn ToSql + Sync); 5] = [&states[0], &codes[0], &&bodies[0][..], &key, &abandoned];
@@ -44,7 +49,7 @@ pub(super) async fn look(
 /// One round of everything.
 pub(super) async fn sweep(core: &Core, connection: &Connection) -> Result<Done, Failure> {
     let Connection { client, statements, .. } = connection;
-    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+    connection.begin().await?;
     let lock = lock_number("sweep", &core.settings.schema);
     let row = client.query_one(&statements.one_at_a_time, &[&lock]).await?;
     if row.try_get::<_, bool>(0)? {
