@@ -130,3 +130,13 @@ async fn a_removal_that_was_given_up_and_arrives_late_leaves_the_next_run_alone(
     assert_eq!(a.finish(intent, Some(ok("done"))).await, Done::Stored);
     assert_eq!(a.claim(intent).await, ended(ok("done")));
 }
+
+#[tokio::test]
+async fn a_postgresql_that_is_far_away_is_used() {
+    let server = Server::start();
+    let relay = Relay::start(&server, Duration::from_millis(150)).await;
+    let mut a = Replica::open(Store::shared(relay.url()).schema(schema())).await;
+    let session = a.session().await;
+    assert_eq!(a.claim(call(session, 1)).await, Done::Claimed);
+    assert_eq!(a.finish(call(session, 1), Some(ok("done"))).await, Done::Stored);
+}

@@ -12,9 +12,11 @@ macro_rules! statements {
         }
 
         impl Statements {
-            /// One after another: PostgreSQL answers each at once, and this happens once a connection.
+            /// All in one round trip: each is sent before the first is answered.
             pub async fn prepare(client: &Client, schema: &str) -> Result<Self, Error> {
-                Ok(Statements { $($name: client.prepare(&qualified($sql, schema)).await?,)+ })
+                let ($($name,)+) =
+                    tokio::try_join!($(async { client.prepare(&qualified($sql, schema)).await },)+)?;
+                Ok(Statements { $($name,)+ })
             }
         }
     };
