@@ -212,3 +212,19 @@ async fn settled_is_what_is_there() {
     assert_eq!(a.does(Op::Settle(passed)).await, Done::Passed);
     assert_eq!(a.does(Op::Settle(call(selfsame::protocol::Registration(5), 1))).await, Done::Gone);
 }
+
+#[tokio::test]
+async fn a_session_that_is_heard_of_is_seen_in_time_for_its_retention() {
+    let server = quiet();
+    let other = observer(&server.url()).await;
+    for (retention, is_seen) in [(Duration::from_secs(900), false), (Duration::from_secs(6), true)] {
+        let schema = schema();
+        let mut a = Replica::open_for(Store::shared(server.url()).schema(&schema), retention).await;
+        let session = a.session().await;
+        let ago = "SET seen = clock_timestamp() - interval '1 second' RETURNING seen::text";
+        let before = other.query_one(&format!("UPDATE {schema}.session {ago}"), &[]).await.unwrap();
+        assert_eq!(a.close(session, 0).await, Done::Stored);
+        let after = other.query_one(&format!("SELECT seen::text FROM {schema}.session"), &[]).await.unwrap();
+        assert_eq!(before.get::<_, String>(0) != after.get::<_, String>(0), is_seen, "{retention:?}");
+    }
+}

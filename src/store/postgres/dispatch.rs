@@ -285,7 +285,7 @@ async fn perform(
         }
         Batch::Closings(batch) => {
             let closings: Vec<&Closing> = batch.iter().map(|(_, closing)| closing).collect();
-            *decided = all(sessions::close(connection, &closings).await?);
+            *decided = all(sessions::close(core, connection, &closings).await?);
         }
         Batch::One(_, op) => *decided = vec![Some(one(core, connection, op).await?)],
     }

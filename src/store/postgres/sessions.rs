@@ -1,7 +1,9 @@
 //! Sessions: registered, resumed, and told what their clients have closed. Not their eviction, which is upkeep.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use super::Core;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::rows::{self, Key};
@@ -51,8 +53,18 @@ async fn ordinal(connection: &Connection) -> Result<u64, Failure> {
     Ok(rows::unbits(row.try_get(0)?))
 }
 
+/// How old the time at which a session was last seen may get before it is written again: five seconds, and less if the retention is short. A client that
+/// only pings is told of every eighth of the retention (`Replica::heard`).
+fn stale(retention: Duration) -> i64 {
+    (retention / 8).min(Duration::from_secs(5)).as_millis() as i64
+}
+
 /// Raises watermarks and deletes what they pass, in one transaction. Records that run stay: a later close, or the session's end, takes them.
-pub(super) async fn close(connection: &Connection, closings: &[&Closing]) -> Result<Vec<Done>, Failure> {
+pub(super) async fn close(
+    core: &Core,
+    connection: &Connection,
+    closings: &[&Closing],
+) -> Result<Vec<Done>, Failure> {
     let Connection { client, statements, .. } = connection;
     let registrations: Vec<Vec<u8>> =
         closings.iter().map(|closing| rows::registration_bytes(closing.registration)).collect();
@@ -76,13 +88,17 @@ pub(super) async fn close(connection: &Connection, closings: &[&Closing]) -> Res
     });
     let dones: Vec<Done> = dones.collect();
     if !sessions.is_empty() {
-        write(connection, &sessions).await?;
+        write(core, connection, &sessions).await?;
     }
     connection.commit().await?;
     Ok(dones)
 }
 
-async fn write(connection: &Connection, sessions: &HashMap<Registration, Closed>) -> Result<(), Failure> {
+async fn write(
+    core: &Core,
+    connection: &Connection,
+    sessions: &HashMap<Registration, Closed>,
+) -> Result<(), Failure> {
     let Connection { client, statements, .. } = connection;
     let (mut registrations, mut below, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
     let (mut first, mut last): (Vec<Key>, Vec<Key>) = (Vec::new(), Vec::new());
@@ -97,7 +113,8 @@ async fn write(connection: &Connection, sessions: &HashMap<Registration, Closed>
             last.push(rows::sequenced_key(registration, to));
         }
     }
-    let update: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&registrations, &below, &ranges];
+    let stale = stale(core.retention);
+    let update: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&registrations, &below, &ranges, &stale];
     let collect: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&first, &last];
     let (updated, collected) = tokio::join!(
         client.execute(&statements.close, &update),
