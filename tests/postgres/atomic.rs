@@ -1,5 +1,7 @@
 //! The level `atomic`: what a handler does and the record of its answer are one.
 
+use std::time::Duration;
+
 use selfsame::protocol::Registration;
 use selfsame::protocol::store::{Done, Found, Intent, Kept, Op, Ticket};
 use selfsame::protocol::wire::Answer;
@@ -163,4 +165,39 @@ async fn more_calls_than_connections_wait_their_turn() {
     let (_, _, transaction) = rig.begin(41).await;
     let path = transaction.query_one("SHOW search_path", &[]).await.unwrap().get::<_, String>(0);
     assert_ne!(path, "nowhere", "the next handler finds no traces");
+}
+
+#[tokio::test]
+async fn a_statement_that_hangs_does_not_hold_up_the_end_of_its_call() {
+    let server = quiet();
+    let mut rig = rig(&server).await;
+    // Somebody holds what the handlers' statements wait for.
+    let lock = format!("BEGIN; LOCK TABLE {}.effect", rig.schema);
+    rig.other.batch_execute(&lock).await.unwrap();
+    for (number, keep) in (1..).zip([Some(Answer::Failed("too late".into())), Some(ok("done")), None]) {
+        let (intent, ticket, transaction) = rig.begin(number).await;
+        let effect = rig.effect(number);
+        // Dropped while it waits, as it is when the handler runs out of time.
+        let hangs = transaction.execute(&effect, &[]);
+        assert!(tokio::time::timeout(Duration::from_millis(100), hangs).await.is_err());
+        let done = rig.finish((intent, ticket), keep.clone()).await;
+        match keep {
+            Some(Answer::Ok(_)) => assert!(matches!(done, Done::NotDone(_)), "{done:?}"),
+            Some(failed) => {
+                assert_eq!(done, Done::Stored);
+                assert_eq!(rig.a.claim(intent).await, ended(failed));
+            }
+            None => assert_eq!(done, Done::Stored),
+        }
+    }
+    // One that a task goes on waiting for.
+    let (intent, ticket, transaction) = rig.begin(9).await;
+    let effect = rig.effect(9);
+    let hangs = tokio::spawn(async move { transaction.execute(&effect, &[]).await });
+    let failed = Answer::Failed("too late".into());
+    assert_eq!(rig.finish((intent, ticket), Some(failed.clone())).await, Done::Stored);
+    assert!(hangs.await.unwrap().is_err());
+    assert_eq!(rig.a.claim(intent).await, ended(failed));
+    rig.other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(rig.effects().await, [0; 0]);
 }

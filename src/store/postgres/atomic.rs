@@ -14,10 +14,12 @@
 use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{CancelToken, NoTls};
 
 use super::Core;
 use super::claims;
 use super::connection::{Connection, Lent};
+use super::dispatch::PATIENCE;
 use super::failure::Failure;
 use super::finishes::{self, End};
 use super::rows::{self, Answers};
@@ -47,7 +49,9 @@ pub(super) async fn claim(
 ) -> Result<Done, (Failure, Lent)> {
     let done = match open(core, &lent.connection, intent).await {
         Ok((Done::Claimed, id)) => {
-            core.settings.transactions.insert(ticket, Open { transaction: Transaction::new(lent), id });
+            let cancel = lent.connection.client.cancel_token();
+            let open = Open { transaction: Transaction::new(lent), cancel, id };
+            core.settings.transactions.insert(ticket, open);
             return Ok(Done::Claimed);
         }
         Ok((done, _)) => done,
@@ -78,13 +82,14 @@ async fn open(core: &Core, connection: &Connection, intent: &Intent) -> Result<(
 
 /// Ends a claimed call.
 pub(super) async fn finish(core: &Core, claim: Ticket, end: &End) -> Done {
-    let Some(Open { transaction, id }) = core.settings.transactions.remove(claim) else {
+    let Some(Open { transaction, cancel, id }) = core.settings.transactions.remove(claim) else {
         // It never was, or is, in doubt or rolled back: nothing of it will be committed by anybody.
         return Done::NotDone("the transaction of the call is over".into());
     };
     transaction.end();
     let Ok(taken) = tokio::time::timeout(STRAGGLER, transaction.take()).await else {
         // A statement hangs that the handler has left to somebody. Nobody sends a COMMIT any more; when it ends, the connection goes with it.
+        cancel_statement(&cancel).await;
         tokio::spawn(async move { transaction.take().await });
         return give_up(core, None, end, "a statement still ran when the call ended").await;
     };
@@ -133,8 +138,13 @@ fn undone(failure: Failure) -> Done {
 /// The record of a failure, without what the handler has written.
 async fn record_failure(core: &Core, lent: Lent, end: &End, answer: &Answer, id: &str) -> Done {
     let client = &lent.connection.client;
-    // An error leaves a transaction that can do nothing but this; a broken connection not even this.
-    if client.batch_execute("ROLLBACK TO SAVEPOINT selfsame_handler").await.is_err() {
+    // An error leaves a transaction that can do nothing but this; a broken connection not even this. It waits for a statement that the handler did not wait for.
+    let rolled_back = client.batch_execute("ROLLBACK TO SAVEPOINT selfsame_handler");
+    let rolled_back = tokio::time::timeout(STRAGGLER, rolled_back).await;
+    if !matches!(rolled_back, Ok(Ok(()))) {
+        if rolled_back.is_err() {
+            cancel_statement(&client.cancel_token()).await;
+        }
         return give_up(core, Some(lent), end, "the transaction could not be rolled back to its savepoint")
             .await;
     }
@@ -151,7 +161,14 @@ async fn record_failure(core: &Core, lent: Lent, end: &End, answer: &Answer, id:
     }
 }
 
-/// Puts the answer into the record, and commits. False: the transaction is over, and nothing was done. `InDoubt` only of the COMMIT itself.
+/// Ends the statement that runs, which would go on holding the call's record. The transaction can then do nothing more.
+async fn cancel_statement(token: &CancelToken) {
+    // If that fails, PostgreSQL notices in a while that the connection is closed.
+    let _ = tokio::time::timeout(STRAGGLER, token.cancel_query(NoTls)).await;
+}
+
+/// Puts the answer into the record, and commits; in time, for a statement that the handler did not wait for may still hang. False: the transaction is
+/// over, and nothing was done. `InDoubt` only of the COMMIT itself.
 async fn keep_and_commit(
     core: &Core,
     connection: &Connection,
@@ -159,13 +176,17 @@ async fn keep_and_commit(
     answer: &Answer,
     id: &str,
 ) -> Result<bool, Failure> {
-    if !keep_within(core, connection, end, answer, id).await? {
-        return Ok(false);
-    }
-    kill_point!("completion-written");
-    let committed = connection.commit().await;
-    kill_point!("committed");
-    committed.map(|()| true)
+    let committed = async {
+        if !keep_within(core, connection, end, answer, id).await? {
+            return Ok(false);
+        }
+        kill_point!("completion-written");
+        let committed = connection.commit().await;
+        kill_point!("committed");
+        committed.map(|()| true)
+    };
+    let in_time = tokio::time::timeout(PATIENCE, committed).await;
+    in_time.unwrap_or_else(|_| Err(Failure::late(connection.is_committing(), PATIENCE)))
 }
 
 /// Updates the record in the transaction that inserted it. False: that transaction is over.
@@ -229,9 +250,7 @@ async fn afresh(core: &Core, end: &End, answer: &Answer) -> Result<Done, Failure
         connection.commit().await?;
         Ok(Done::Stored)
     };
-    tokio::time::timeout(super::dispatch::PATIENCE, written)
-        .await
-        .unwrap_or_else(|_| Err(Failure::late(true, super::dispatch::PATIENCE)))
+    tokio::time::timeout(PATIENCE, written).await.unwrap_or_else(|_| Err(Failure::late(true, PATIENCE)))
 }
 
 fn no_connection(why: super::connection::NoConnection) -> Failure {
@@ -247,11 +266,12 @@ fn tidy(lent: Lent, roll_back: bool) {
     tokio::spawn(async move {
         let clean = async {
             if roll_back && !lent.connection.roll_back().await {
+                cancel_statement(&lent.connection.client.cancel_token()).await;
                 return false;
             }
             lent.connection.clean().await.is_ok()
         };
-        if tokio::time::timeout(super::dispatch::PATIENCE, clean).await.unwrap_or(false) {
+        if tokio::time::timeout(PATIENCE, clean).await.unwrap_or(false) {
             lent.give_back();
         }
     });

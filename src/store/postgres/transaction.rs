@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, ToStatement};
+use tokio_postgres::{CancelToken, Row, ToStatement};
 
 use super::connection::Lent;
 use super::failure::describe;
@@ -152,13 +152,21 @@ impl fmt::Debug for Transaction {
 }
 
 /// The transactions of the calls that run now, by the tickets of their claims. Bounded by the connections for handlers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Transactions(Arc<Mutex<HashMap<Ticket, Open>>>);
 
+impl fmt::Debug for Transactions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.table().keys()).finish()
+    }
+}
+
 /// One of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Open {
     pub transaction: Transaction,
+    /// Ends the statement that runs.
+    pub cancel: CancelToken,
     /// Its id in PostgreSQL: another one means that the handler has ended it.
     pub id: String,
 }
