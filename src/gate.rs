@@ -122,7 +122,7 @@ impl Gate {
         self
     }
 
-    /// Frames in one message. Default: 4,098: what the decoder of headers takes, and the empty frame of a REQ socket.
+    /// Frames in one message. Default: 1,026: what the decoder of headers takes, and the empty frame of a REQ socket.
     #[must_use]
     pub fn frames(mut self, count: u32) -> Self {
         self.frames = Some(count.max(2));

@@ -32,6 +32,8 @@ pub enum CloseReason {
     Requested,
     /// The socket itself was drained or dropped.
     Released,
+    /// It was one of the last of very many that came through the same socket of the crate, which is given up; it may come again at once.
+    Renewed,
 }
 
 impl CloseReason {
@@ -39,13 +41,18 @@ impl CloseReason {
     pub(super) fn is_fault(self) -> bool {
         !matches!(
             self,
-            CloseReason::Peer | CloseReason::Broken(_) | CloseReason::Requested | CloseReason::Released
+            CloseReason::Peer
+                | CloseReason::Broken(_)
+                | CloseReason::Requested
+                | CloseReason::Released
+                | CloseReason::Renewed
         )
     }
 
     /// Whether the stranger still gets what it was sent before.
     pub(super) fn is_graceful(self) -> bool {
-        matches!(self, CloseReason::Requested | CloseReason::Released | CloseReason::Idle)
+        use CloseReason::{Idle, Released, Renewed, Requested};
+        matches!(self, Requested | Released | Renewed | Idle)
     }
 }
 
@@ -67,6 +74,9 @@ impl fmt::Display for CloseReason {
             CloseReason::Idle => f.write_str("the peer said nothing for too long"),
             CloseReason::Requested => f.write_str("closed on this side"),
             CloseReason::Released => f.write_str("the socket was closed on this side"),
+            CloseReason::Renewed => {
+                f.write_str("it was one of the last of very many that came through one inner socket, which is given up")
+            }
         }
     }
 }
@@ -87,6 +97,7 @@ pub(super) fn count_end(counters: &mut GateCounters, reason: CloseReason) {
         CloseReason::NoMessage => &mut counters.no_first_message,
         CloseReason::TooSlow => &mut counters.too_slow,
         CloseReason::Idle => &mut counters.idle,
+        CloseReason::Renewed => &mut counters.renewed,
         CloseReason::Requested | CloseReason::Released => return,
     } += 1;
 }

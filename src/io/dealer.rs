@@ -41,7 +41,7 @@ pub struct DealerOptions {
     pub handshake_timeout: Duration,
     /// Bytes in one frame. 16 MiB, as a [`RouterOptions`](super::RouterOptions) has it.
     pub frame_limit: u64,
-    /// Frames in one message. 4,098.
+    /// Frames in one message. 1,026.
     pub frames_limit: u32,
     /// Bytes in one message. 32 MiB.
     pub message_limit: u64,
@@ -66,7 +66,7 @@ impl DealerOptions {
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),
             frame_limit: 16 << 20,
-            frames_limit: 4098,
+            frames_limit: 1026,
             message_limit: 32 << 20,
             outstanding_limit: 64 << 20,
             low_water: 64 << 10,

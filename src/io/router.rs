@@ -63,7 +63,7 @@ pub struct RouterOptions {
     pub commands_rate: Rate,
     /// Bytes in one frame. 16 MiB: larger things belong in a store, not in a message.
     pub frame_limit: u64,
-    /// Frames in one message. 4,098: what the decoder of headers takes, and the empty frame of a REQ socket.
+    /// Frames in one message. 1,026: what the decoder of headers takes, and the empty frame of a REQ socket.
     pub frames_limit: u32,
     /// Bytes in one message. 32 MiB. An unfinished message is held in memory, so this is what one connection can cost.
     pub message_limit: u64,
@@ -108,7 +108,7 @@ impl RouterOptions {
             bytes_rate: None,
             commands_rate: COMMANDS,
             frame_limit: 16 << 20,
-            frames_limit: 4098,
+            frames_limit: 1026,
             message_limit: 32 << 20,
             unfinished_limit: 256 << 20,
             buffers_limit: 256 << 20,

@@ -124,6 +124,8 @@ struct Subscriber {
     found_by: u64,
     synced: bool,
     wants_sync: Option<u64>,
+    // It is among those that have a turn for that.
+    lined_up: bool,
     wants_beacon: bool,
     // Topic frames whose last number it is to be told, and whether there were more than could be kept.
     owed: BTreeSet<Bytes>,
@@ -194,11 +196,9 @@ impl Fanout {
             match sync_id(prefix) {
                 Some(id) if subscribe => {
                     // Of several syncs the last is answered, which answers the earlier ones too: so a flood of them costs little.
-                    let waits = subscriber.wants_sync.replace(id).is_some();
+                    subscriber.wants_sync = Some(id);
                     subscriber.synced = true;
-                    if !waits {
-                        self.syncing.push_back(slot);
-                    }
+                    self.line_up_to_sync(slot);
                 }
                 // Beacons come without it; a SUB socket has to subscribe, or drops them itself.
                 Some(_) => {}
@@ -265,20 +265,11 @@ impl Fanout {
 
     /// Ends a round of beacons: everyone who did a sync is to get one.
     pub fn beacon(&mut self) {
-        let changed = self.numbering.changed();
-        let (told, untold) = changed.split_at(changed.len().min(self.limits.owed));
-        if !untold.is_empty() {
-            // More than anyone is told one by one: whoever wants to know asks.
-            self.subscribers
-                .iter_mut()
-                .flatten()
-                .for_each(|subscriber| subscriber.owed_more |= subscriber.synced);
-        }
-        for topic in told {
-            self.find(topic);
+        for topic in self.numbering.changed() {
+            self.find(&topic);
             for slot in &self.matched {
                 if let Some(subscriber) = self.subscribers[*slot].as_mut() {
-                    subscriber.owe(topic, self.limits.owed);
+                    subscriber.owe(&topic, self.limits.owed);
                 }
             }
         }
@@ -306,6 +297,7 @@ impl Fanout {
                 continue; // it comes again when it is writable
             }
             if syncs {
+                self.messages_since_sync = 0;
                 self.counters.syncs += 1;
                 subscriber.answer_sync(self.incarnation, &self.numbering, &self.limits);
             } else {
@@ -333,7 +325,9 @@ impl Fanout {
     fn whose_turn(&mut self) -> Option<(usize, bool)> {
         let overdue = self.ready.is_empty() || self.messages_since_sync >= MESSAGES_PER_SYNC;
         if overdue && let Some(slot) = self.syncing.pop_front() {
-            self.messages_since_sync = 0;
+            if let Some(subscriber) = self.subscribers[slot].as_mut() {
+                subscriber.lined_up = false;
+            }
             return Some((slot, true));
         }
         self.messages_since_sync = self.messages_since_sync.saturating_add(1);
@@ -343,10 +337,17 @@ impl Fanout {
     /// A connection's socket holds less than a window full again.
     pub fn writable(&mut self, connection: ConnectionId) {
         let Some(slot) = self.connections.get(&connection).copied() else { return };
-        if self.subscribers[slot].as_ref().is_some_and(|subscriber| subscriber.wants_sync.is_some()) {
+        self.line_up_to_sync(slot);
+        self.make_ready(slot);
+    }
+
+    /// If it asked for numbers.
+    fn line_up_to_sync(&mut self, slot: usize) {
+        let waits = |subscriber: &&mut Subscriber| subscriber.wants_sync.is_some() && !subscriber.lined_up;
+        if let Some(subscriber) = self.subscribers[slot].as_mut().filter(waits) {
+            subscriber.lined_up = true;
             self.syncing.push_back(slot);
         }
-        self.make_ready(slot);
     }
 
     /// Gives a connection up. It is among the next [`closings`](Fanout::closings).
@@ -448,6 +449,7 @@ impl Subscriber {
             found_by: 0,
             synced: false,
             wants_sync: None,
+            lined_up: false,
             wants_beacon: false,
             owed: BTreeSet::new(),
             owed_more: false,

@@ -317,6 +317,11 @@ impl Replica {
         self.heard(ack.registration, now.moment);
     }
 
+    /// Whether this is a session of the principal's, here.
+    pub fn knows(&self, registration: Registration, principal: PrincipalId) -> bool {
+        self.dedup.knows(registration, principal)
+    }
+
     /// A client pinged.
     pub fn touch(&mut self, registration: Registration, principal: PrincipalId, now: Now) {
         self.dedup.touch(registration, principal, now);

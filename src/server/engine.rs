@@ -212,7 +212,8 @@ impl Engine {
                 self.end().await;
                 return Err(why);
             }
-            if self.drain_until.is_some() && (self.is_idle() || self.drain_is_over()) {
+            let drained = self.is_idle() && self.unfinished.is_none();
+            if self.drain_until.is_some() && (drained || self.drain_is_over()) {
                 self.end().await;
                 return Ok(());
             }
@@ -225,14 +226,16 @@ impl Engine {
 
     /// Nothing runs, and nothing waits for the store.
     fn is_idle(&self) -> bool {
-        self.unfinished.is_none() && self.handlers.is_empty() && self.replica.pending() == 0
+        self.handlers.is_empty() && self.replica.pending() == 0
     }
 
     /// Up to one turn's worth. Returns whether there may be more.
     fn take_what_is_at_hand(&mut self) -> bool {
         self.go_on();
         while self.taken < TURN && self.in_turn().is_some() {
-            let event = self.port.try_next();
+            // At the end of a drain what came is dealt with, and no more is let in.
+            let ends = self.drain_until.is_some() && self.is_idle();
+            let event = if ends { None } else { self.port.try_next() };
             let answer = self.answered.try_recv().ok();
             let told = self.store.as_mut().and_then(|store| store.events.try_recv().ok());
             if event.is_none() && answer.is_none() && told.is_none() {
@@ -412,7 +415,8 @@ impl Engine {
             return self.say(from, Entry::Goodbye(goodbye()));
         }
         let Some(source) = self.outbox.source(from) else { return };
-        if !self.newcomers.may_greet(source, now.moment) {
+        let comes_back = hello.resume.is_some_and(|session| self.replica.knows(session, principal.id()));
+        if !self.newcomers.may_greet(source, comes_back, now.moment) {
             self.counters.refused += 1;
             let reason =
                 "more hellos from this client, or its address, than are heard; it may try again later".into();

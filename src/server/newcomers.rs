@@ -16,8 +16,8 @@ const FASTEST: u64 = 500;
 
 pub(super) struct Newcomers {
     rate: Rate,
-    /// Of sources whose bucket is not full.
-    buckets: HashMap<Source, Bucket>,
+    /// Of sources whose bucket is not full: for those who are new, and for those who come back.
+    buckets: HashMap<(Source, bool), Bucket>,
 }
 
 /// One call makes a session stay for the retention, so hellos come back at the rate at which a source has no more than its share of the sessions then: by default
@@ -36,9 +36,10 @@ impl Newcomers {
         Newcomers { rate: rate(sessions, retention), buckets: HashMap::new() }
     }
 
-    /// Whether a hello from there is heard.
-    pub fn may_greet(&mut self, source: Source, now: Moment) -> bool {
-        self.buckets.entry(source).or_insert_with(|| Bucket::new(self.rate, now)).take(now)
+    /// Whether a hello from there is heard. One that comes back to its session takes no place for another.
+    pub fn may_greet(&mut self, source: Source, comes_back: bool, now: Moment) -> bool {
+        let rate = if comes_back { Rate { per_second: FASTEST, burst: BURST } } else { self.rate };
+        self.buckets.entry((source, comes_back)).or_insert_with(|| Bucket::new(rate, now)).take(now)
     }
 
     /// Forgets sources that have said nothing for long enough.
@@ -60,14 +61,16 @@ mod tests {
         let [ann, bob] = [1, 2].map(|id| Source::Connection(ConnectionId(id)));
         let mut newcomers = Newcomers::new(SESSIONS, RETENTION);
         let now = Duration::from_secs(1);
-        let greeted = (0..10_000).filter(|_| newcomers.may_greet(ann, now)).count();
+        let greeted = (0..10_000).filter(|_| newcomers.may_greet(ann, false, now)).count();
         assert_eq!(greeted, 8_000);
-        assert!(newcomers.may_greet(bob, now));
+        assert!(newcomers.may_greet(bob, false, now));
         let later = now + Duration::from_secs(1);
-        let greeted = (0..10_000).filter(|_| newcomers.may_greet(ann, later)).count();
+        let greeted = (0..10_000).filter(|_| newcomers.may_greet(ann, false, later)).count();
         assert_eq!(greeted, 54);
+        let back = (0..10_000).filter(|_| newcomers.may_greet(ann, true, later)).count();
+        assert_eq!(back, 8_000, "who comes back to a session takes no place");
         newcomers.tidy(later);
-        assert_eq!(newcomers.buckets.len(), 1, "bob's is full again");
+        assert_eq!(newcomers.buckets.len(), 2, "bob's is full again");
         newcomers.tidy(later + Duration::from_secs(149));
         assert!(newcomers.buckets.is_empty());
     }
@@ -78,7 +81,8 @@ mod tests {
         let mut newcomers = Newcomers::new(SESSIONS, RETENTION);
         let mut greeted = 0;
         for second in 0..=RETENTION.as_secs() {
-            greeted += (0..1_000).filter(|_| newcomers.may_greet(ann, Duration::from_secs(second))).count();
+            greeted +=
+                (0..1_000).filter(|_| newcomers.may_greet(ann, false, Duration::from_secs(second))).count();
         }
         assert!(greeted > 50_000, "{greeted}");
         assert!(greeted <= most(SESSIONS), "{greeted}");

@@ -16,6 +16,9 @@ use crate::protocol::sequence::Tracker;
 /// interval is before the answer tells.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A connection that was in sync for so long was a good one.
+const STABLE: Duration = Duration::from_secs(1);
+
 /// So many beacons may fail to come.
 const BEACONS: u32 = 3;
 
@@ -52,14 +55,20 @@ impl Driver {
                 dialled = Dealer::dial(&self.endpoint, self.dealer.clone()) => dialled,
                 () = released(&mut self.changed, &self.board) => return,
             };
+            let mut synced = None;
             let lost = match dialled {
-                Ok(dealer) => match self.connected(dealer, &mut session, &mut pace, &mut outage).await {
+                Ok(dealer) => match self.connected(dealer, &mut session, &mut synced).await {
                     End::Released => return,
                     End::Lost(why) => why,
                 },
                 Err(error) => error.to_string(),
             };
             session.lost();
+            // A publisher that answers and then falls over is dialled less and less often, and not told of each time.
+            if synced.is_some_and(|since: Instant| since.elapsed() > STABLE) {
+                pace.worked();
+                outage.over();
+            }
             if outage.failed(lost) {
                 tracing::warn!(publisher = %self.name, "{outage}; trying again");
             }
@@ -76,8 +85,7 @@ impl Driver {
         &mut self,
         mut dealer: Dealer,
         session: &mut Session,
-        pace: &mut Pace,
-        outage: &mut Outage,
+        synced: &mut Option<Instant>,
     ) -> End {
         self.board.reached(self.place, Reach::Up);
         session.connected();
@@ -112,8 +120,7 @@ impl Driver {
                 match event {
                     DealerEvent::Message(frames) => {
                         if let Heard::Synced { interval } = session.hear(&frames) {
-                            pace.worked();
-                            outage.over();
+                            synced.get_or_insert_with(Instant::now);
                             silence = (interval * BEACONS).max(Duration::from_millis(100));
                         }
                         quiet_until = Instant::now() + silence;

@@ -253,7 +253,9 @@ impl Session {
         for feed in named.flatten().filter(|feed| feeds.contains(&feed.id)) {
             denied.insert(feed.id);
             if !self.denied.contains(&feed.id) {
-                tracing::warn!(publisher = %self.name, topic = feed.topic, "the publisher denies the topic");
+                self.log(|untold| {
+                    tracing::warn!(publisher = %self.name, topic = feed.topic, untold, "the publisher denies the topic")
+                });
                 feed.tell(Item::Denied(self.name.clone()));
             }
         }

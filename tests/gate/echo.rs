@@ -184,7 +184,7 @@ async fn of_many_inner_sockets_the_oldest_goes_with_its_connections() {
         }
         assert!(strangers.len() < 100, "all are kept");
     };
-    assert_eq!(reason, CloseReason::Released);
+    assert_eq!(reason, CloseReason::Renewed);
     assert!(strangers.len() >= 8, "{}", strangers.len());
     let mut last = strangers.split_off(strangers.len() - 4);
     blocking(move || last.iter_mut().for_each(|stranger| stranger.echoes(b"still there"))).await;

@@ -216,30 +216,33 @@ async fn unfinished_messages_are_bounded_in_all() {
 async fn unfinished_messages_of_one_address_are_at_nobody_elses_expense() {
     let echo = Echo::start(RouterOptions { unfinished_limit: 1 << 20, ..RouterOptions::router() }).await;
     let address = echo.address;
-    blocking(move || {
-        let elsewhere = || {
-            let mut stranger = stranger_from(2, address);
-            stranger.shake("DEALER", b"");
-            stranger
-        };
-        let (mut honest, mut beside) = (elsewhere(), elsewhere());
-        let upload = frame(0, &[7; 400_000]);
-        // The longest, and the one that has been under way for longest.
-        honest.say(&upload[..300_000]);
-        let mut hostile: Vec<_> = (0..3)
-            .map(|_| {
-                let mut stranger = Stranger::dealer(address, b"");
-                stranger.say(&[&[2], &300_000_u64.to_be_bytes()[..], b"a little"].concat());
-                beside.echoes(b"so it was read");
-                stranger
-            })
-            .collect();
-        honest.say(&upload[300_000..]);
-        assert_eq!(honest.hear().unwrap().1.len(), 400_000);
-        assert_eq!(hostile.iter_mut().map(|stranger| u32::from(has_ended(stranger))).sum::<u32>(), 1);
+    let upload = frame(0, &[7; 400_000]);
+    // The longest, and the one that has been under way for longest.
+    let half = upload[..300_000].to_vec();
+    let mut honest = blocking(move || {
+        let mut honest = stranger_from(2, address);
+        honest.shake("DEALER", b"");
+        honest.echoes(b"before");
+        honest.say(&half);
+        honest
     })
     .await;
-    assert_eq!(echo.counters().await.unfinished, 1);
+    let hostile = blocking(move || {
+        let announces = |_| {
+            let mut stranger = Stranger::dealer(address, b"");
+            stranger.say(&[&[2], &300_000_u64.to_be_bytes()[..], b"a little"].concat());
+            stranger
+        };
+        (0..3).map(announces).collect::<Vec<_>>()
+    })
+    .await;
+    assert_eq!(echo.until(|counters| counters.unfinished > 0).await.unfinished, 1);
+    blocking(move || {
+        honest.say(&upload[300_000..]);
+        assert_eq!(honest.hear().unwrap().1.len(), 400_000);
+    })
+    .await;
+    drop(hostile);
 }
 
 #[tokio::test]

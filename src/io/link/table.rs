@@ -217,7 +217,7 @@ impl Links {
     /// Closes the connections of a hub that is to go, in an orderly way: whoever is closed may come again.
     pub fn release(&self, hub: &Rc<Hub>) {
         for link in self.table.borrow().values().filter(|link| link.is_at(hub)) {
-            link.close(CloseReason::Released);
+            link.close(CloseReason::Renewed);
         }
     }
 

@@ -51,8 +51,8 @@ pub struct Limits {
     /// The interval of beacons, which the answer to a sync tells; whoever hears nothing for three of them takes the connection for lost. 1 s: an
     /// event lost at the end of a burst shows within a second, for some 100 bytes a second and subscriber.
     pub beacon: Duration,
-    /// Topic frames for which a subscriber is owed a number (it lost an event, or the number changed). 4,096; of further ones it learns with
-    /// their next event.
+    /// Topic frames for which a subscriber is owed a number (it lost an event, or the number changed). 4,096; if there are more, it is told
+    /// so, and asks.
     pub owed: usize,
     /// Topic frames whose numbers are kept: [`DEFAULT_KEYS`]. The one that was idle longest is forgotten, and numbered anew.
     pub keys: usize,

@@ -268,6 +268,29 @@ fn answers_to_syncs_and_events_have_their_turns() {
     assert!(!fanout.is_ready());
 }
 
+/// A subscriber with more to get than its socket takes at once: its own events must not keep its answer from it.
+#[test]
+fn a_sync_of_a_slow_subscriber_is_answered() {
+    let mut fanout = fanout(Limits { message: 1, ..Limits::default() });
+    join(&mut fanout, ANN, &["a"]);
+    for _ in 0..1_000 {
+        assert_eq!(fanout.publish(published("a"), NOW), None);
+    }
+    sync(&mut fanout, ANN, 1);
+    let window = fanout.limits.window;
+    let mut rounds = 0;
+    while fanout.counters().syncs == 0 {
+        rounds += 1;
+        assert!(rounds < 20, "never");
+        let mut room = 6; // messages fill the window
+        while fanout.next(|_| if room == 0 { window } else { 0 }).is_some() {
+            room -= 1;
+        }
+        fanout.writable(ANN);
+        fanout.writable(ANN);
+    }
+}
+
 #[test]
 fn reserved_and_unknown_prefixes_do_nothing() {
     let mut fanout = fanout(Limits::default());
