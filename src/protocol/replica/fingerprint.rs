@@ -8,7 +8,7 @@ use super::{Again, Asked, Claim, Replica};
 use crate::protocol::dedup::{Execution, Now};
 use crate::protocol::fingerprint::shown;
 use crate::protocol::store::Ticket;
-use crate::protocol::{PrincipalId, Registration};
+use crate::protocol::Registration;
 
 impl Replica {
     /// Adds all that decides what the machine does next. Tickets and executions count by their order, not by their numbers.
@@ -66,11 +66,6 @@ impl Replica {
     /// The place of an execution that has not ended.
     pub fn place(&self, execution: Execution) -> Option<u32> {
         self.dedup.place(execution)
-    }
-
-    /// The session lives here for this principal.
-    pub fn knows(&self, registration: Registration, principal: PrincipalId) -> bool {
-        self.dedup.knows(registration, principal)
     }
 
     /// The number is closed.
