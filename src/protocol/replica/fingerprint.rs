@@ -5,10 +5,10 @@ use std::hash::Hasher;
 
 use super::answers::Purpose;
 use super::{Again, Asked, Claim, Replica};
+use crate::protocol::Registration;
 use crate::protocol::dedup::{Execution, Now};
 use crate::protocol::fingerprint::shown;
 use crate::protocol::store::Ticket;
-use crate::protocol::Registration;
 
 impl Replica {
     /// Adds all that decides what the machine does next. Tickets and executions count by their order, not by their numbers.
