@@ -30,8 +30,7 @@ impl Nonce {
     /// A keyed nonce that nobody has had before, issued now and valid for [`DEFAULT_VALIDITY`]: for a call that may have to be asked about again.
     ///
     /// ```no_run
-    /// use selfsame::codegen::Method;
-    /// use selfsame::{Call, Error, Message, Nonce, Outcome};
+    /// use selfsame::{Call, Error, Message, Method, Nonce, Outcome};
     ///
     /// // `call` makes a call with the same parameters each time: `|| account.change_password(|mut p| p.set_user("ann"))`.
     /// async fn ask<M: Method>(call: impl Fn() -> Call<M>) -> Result<Message<M::Results>, Error> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use capnp::traits::Owned;
@@ -230,9 +230,7 @@ impl TestContext {
     }
 
     fn of(self, method: &'static MethodInfo) -> Context {
-        let issued = nonce::wall_time(SystemTime::now());
-        let key =
-            Key { key: crate::random::u128(), issued, expiry: nonce::later(issued, nonce::DEFAULT_VALIDITY) };
+        let key = nonce::random_key();
         Context::new(ContextParts {
             method,
             nonce: Nonce(Identity::Keyed(key)),

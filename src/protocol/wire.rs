@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use align::aligned;
-use align::copied;
+pub(crate) use align::copied;
 pub use decode::{BadEntry, DecodeError, Decoded, Subject, decode};
 pub use encode::{Encoder, FLUSH, NotTaken, OWN_FRAME};
 pub use limits::Limits;

@@ -14,7 +14,7 @@ pub struct Limits {
     /// machine; more belongs in several calls. A longer body is answered `tooLarge`.
     pub body: u32,
     /// The most entries of a message. Default 1,024: four times what fits the 16 KiB at which a message is flushed, so this binds only
-    /// those who send nothing but entries without content. They are a millisecond's work for whoever gets them, in which nobody else is served.
+    /// those who send nothing but entries without content. They are a millisecond's work for whoever gets them.
     pub entries: usize,
     /// The most frames of a message, the header included. Default 1,025: a client in another language may give each
     /// entry a frame of its own.

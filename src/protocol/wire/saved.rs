@@ -10,7 +10,7 @@ use crate::protocol::{CallId, Key, WallTime};
 use super::mapping::{put_halves, put_key, take_call_id, take_halves};
 use super::put::put_metadata;
 use super::size::metadata_words;
-use super::{Segments, aligned};
+use super::{Segments, copied};
 
 /// The version of the form in which calls are saved. Version 1 had no metadata.
 const VERSION: u16 = 2;
@@ -59,7 +59,7 @@ pub fn encode_saved(call: &SavedCall) -> Vec<u8> {
 /// # Errors
 /// If the bytes are cut, damaged, or of a later version.
 pub fn decode_saved(bytes: &[u8]) -> Result<SavedCall, SavedCallError> {
-    let bytes = aligned(Bytes::copy_from_slice(bytes));
+    let bytes = copied(bytes);
     let options =
         ReaderOptions { traversal_limit_in_words: Some(2 * (bytes.len() / 8) + 64), nesting_limit: 8 };
     let message = Reader::new(Segments::new(&bytes[..], options).map_err(broken)?, options);
@@ -73,7 +73,7 @@ pub fn decode_saved(bytes: &[u8]) -> Result<SavedCall, SavedCallError> {
     let CallId::Keyed(key) = id else {
         return Err(SavedCallError("its nonce is sequenced, and ended with its client".into()));
     };
-    let body = aligned(Bytes::copy_from_slice(from.get_body().map_err(broken)?));
+    let body = copied(from.get_body().map_err(broken)?);
     let metadata = from.get_metadata().and_then(take_metadata).map_err(broken)?;
     Ok(SavedCall { key, interface: from.get_interface(), method: from.get_method(), body, metadata })
 }

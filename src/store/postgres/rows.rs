@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use crate::protocol::dedup::{Closed, Imprint};
 use crate::protocol::store::{Found, Intent, Kept, RecordId};
-use crate::protocol::wire::{Answer, Refused, aligned, numbered_refusal, refusal_number};
+use crate::protocol::wire::{Answer, Refused, copied, numbered_refusal, refusal_number};
 use crate::protocol::{CallId, Incarnation, Refusal, Registration, Stamp, WallTime};
 
 /// A key of the table of records: see the migration.
@@ -160,7 +160,7 @@ fn answer(row: &Row, state: i16) -> Result<Answer, tokio_postgres::Error> {
     let code: i64 = row.try_get(7)?;
     let body = row.try_get::<_, Option<&[u8]>>(10)?.unwrap_or_default();
     let text = || String::from_utf8_lossy(body).into_owned();
-    let copy = || aligned(Bytes::copy_from_slice(body));
+    let copy = || copied(body);
     Ok(match state {
         OK => Answer::Ok(copy()),
         DECLINED => Answer::Declined { fault: unbits(code), body: copy() },
